@@ -1,0 +1,3 @@
+//! The `corewal` command.
+
+fn main() {}

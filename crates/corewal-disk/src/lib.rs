@@ -1,0 +1,20 @@
+//! The kernel boundary of corewal: the only crate with `unsafe` code.
+//!
+//! The engine sees two traits. [`Disk`] is the namespace: directories, files, locks, a clock. [`Ring`]
+//! is the submission queue of one shard: it takes ownership of a [`Block`] with each write and gives it
+//! back with the completion. This crate knows nothing about the bytes that it moves.
+//!
+//! | tenant | namespace | ring |
+//! |---|---|---|
+//! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
+//! | [`RealDisk`] with [`Engine::Blocking`] | the operating system's files | `pwritev2`, `fdatasync`, or what the platform has |
+
+mod block;
+mod disk;
+mod ring;
+
+pub use block::{BLOCK_ALIGN, Block};
+pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
+pub use ring::{
+    Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
+};
