@@ -1,0 +1,151 @@
+//! CRC32C and the seeds that bind bytes to their place.
+
+use crate::{Incarnation, LogId, SegmentNumber, ShardId};
+
+/// A CRC32C value (RFC 3720, appendix B.4; polynomial 0x1EDC6F41, reflected).
+pub type Crc = u32;
+
+/// CRC32C of `bytes`.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> Crc {
+    extend(0, bytes)
+}
+
+/// Continues `crc` over `bytes`: `extend(extend(0, a), b)` is the CRC of `a` followed by `b`.
+#[cfg(feature = "std")]
+pub(crate) fn extend(crc: Crc, bytes: &[u8]) -> Crc {
+    crc32c::crc32c_append(crc, bytes)
+}
+
+/// Continues `crc` over `bytes`, by a table.
+#[cfg(not(feature = "std"))]
+pub(crate) fn extend(crc: Crc, bytes: &[u8]) -> Crc {
+    extend_by_table(crc, bytes)
+}
+
+#[cfg(any(test, not(feature = "std")))]
+fn extend_by_table(crc: Crc, bytes: &[u8]) -> Crc {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut index = 0;
+        while index < 256 {
+            let mut value = index as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = if value & 1 == 1 { value >> 1 ^ 0x82F6_3B78 } else { value >> 1 };
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(!crc, |crc, &byte| {
+        let [low, ..] = crc.to_le_bytes();
+        crc >> 8 ^ TABLE[usize::from(low ^ byte)]
+    })
+}
+
+/// Where every CRC of a batch starts: derived from the one place where the batch may stand.
+///
+/// So nothing verifies that an earlier life of a recycled file left behind, that was written to a wrong
+/// place, or that is the image of a batch inside a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed(Crc);
+
+impl Seed {
+    /// The seed of the batch that starts at block `block` of this segment, in this incarnation.
+    #[must_use]
+    pub fn of(
+        log: LogId,
+        shard: ShardId,
+        segment: SegmentNumber,
+        incarnation: Incarnation,
+        block: u32,
+    ) -> Self {
+        let mut bytes = [0; 38];
+        let (log_part, rest) = bytes.split_at_mut(16);
+        log_part.copy_from_slice(&log.0);
+        let (shard_part, rest) = rest.split_at_mut(2);
+        shard_part.copy_from_slice(&shard.0.to_le_bytes());
+        let (segment_part, rest) = rest.split_at_mut(8);
+        segment_part.copy_from_slice(&segment.0.to_le_bytes());
+        let (incarnation_part, block_part) = rest.split_at_mut(8);
+        incarnation_part.copy_from_slice(&incarnation.0.to_le_bytes());
+        block_part.copy_from_slice(&block.to_le_bytes());
+        Self(crc32c(&bytes))
+    }
+
+    /// CRC of `bytes`, from this seed on.
+    #[must_use]
+    pub fn crc(self, bytes: &[u8]) -> Crc {
+        extend(self.0, bytes)
+    }
+
+    /// The empty chain of entry CRCs.
+    #[must_use]
+    pub fn chain(self) -> Chain {
+        Chain(self.0)
+    }
+}
+
+/// The running CRC over the CRCs of a batch's entries, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain(Crc);
+
+impl Chain {
+    /// Adds the next entry's CRC.
+    #[must_use]
+    pub fn link(self, crc: Crc) -> Self {
+        Self(extend(self.0, &crc.to_le_bytes()))
+    }
+
+    /// The CRC so far.
+    #[must_use]
+    pub fn crc(self) -> Crc {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_check_value_of_crc32c_holds() {
+        assert_eq!(crc32c(b"123456789"), 0xE306_9283);
+        assert_eq!(extend_by_table(0, b"123456789"), 0xE306_9283);
+    }
+
+    #[test]
+    fn table_and_hardware_agree() {
+        let bytes: Vec<u8> =
+            (0..1000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        for len in 0..bytes.len() {
+            assert_eq!(extend(7, &bytes[..len]), extend_by_table(7, &bytes[..len]), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_place_changes_the_seed() {
+        let seed = |log, shard, segment, incarnation, block| {
+            Seed::of(
+                LogId([log; 16]),
+                ShardId(shard),
+                SegmentNumber(segment),
+                Incarnation(incarnation),
+                block,
+            )
+        };
+        let base = seed(1, 1, 1, 1, 1);
+        for other in [
+            seed(2, 1, 1, 1, 1),
+            seed(1, 2, 1, 1, 1),
+            seed(1, 1, 2, 1, 1),
+            seed(1, 1, 1, 2, 1),
+            seed(1, 1, 1, 1, 2),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+}
