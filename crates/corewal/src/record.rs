@@ -63,6 +63,32 @@ impl<'a> Room<'a> {
     pub(crate) fn counting() -> Self {
         Self { bytes: &mut [], len: 0, wish: Wish::Count }
     }
+
+    /// Copies `bytes`, the whole payload.
+    pub(crate) fn put(self, bytes: &[u8]) -> Result<usize, EncodeError> {
+        if self.wish == Wish::Write {
+            self.bytes.get_mut(..bytes.len()).ok_or_else(EncodeError::no_room)?.copy_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Lets `encode` write at most `max_len` bytes. A count is the bound: the exact length is known only by
+    /// writing.
+    pub(crate) fn fill(
+        self,
+        max_len: usize,
+        encode: &mut impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<usize, EncodeError> {
+        if self.wish == Wish::Count {
+            return Ok(max_len);
+        }
+        let room = self.bytes.get_mut(..max_len).ok_or_else(EncodeError::no_room)?;
+        let len = encode(room)?;
+        if len > max_len {
+            return Err(EncodeError::custom("the codec returned more than its maximum"));
+        }
+        Ok(len)
+    }
 }
 
 impl Positional for Room<'_> {

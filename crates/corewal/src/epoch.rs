@@ -1,0 +1,161 @@
+//! Epochs over all shards: who has closed what, and what is committed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use corewal_format::{Epoch, ShardId};
+
+use crate::error::{EpochError, Failure};
+use crate::recovery::committed;
+
+/// What the shards publish of their epochs.
+///
+/// `committed` is published before anybody is told: a batch that is sealed afterwards promises it.
+#[derive(Debug)]
+pub(crate) struct EpochBoard {
+    /// The committed epoch of the manifest that this incarnation started with.
+    base: Epoch,
+    /// The first epoch of this incarnation.
+    first: Epoch,
+    bound: u32,
+    shards: Box<[Column]>,
+    committed: AtomicU64,
+    /// Every shard is asked to close its epochs up to this one.
+    requested: AtomicU64,
+    seats: Mutex<Box<[SeatState]>>,
+    changed: Condvar,
+}
+
+/// One active shard.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Column {
+    shard: ShardId,
+    /// The last epoch that a durable barrier of this incarnation closed; 0 for none.
+    barrier: AtomicU64,
+    /// The epoch that is open.
+    open: AtomicU64,
+}
+
+/// Who sits on a shard.
+#[derive(Debug, Clone)]
+pub(crate) enum SeatState {
+    Untaken,
+    Live,
+    Closed,
+    Failed(Failure),
+}
+
+impl EpochBoard {
+    pub(crate) fn new(base: Epoch, first: Epoch, bound: u32, shards: &[ShardId]) -> Self {
+        let column = |&shard| Column {
+            shard,
+            barrier: AtomicU64::new(0),
+            open: AtomicU64::new(first.0),
+        };
+        Self {
+            base,
+            first,
+            bound,
+            shards: shards.iter().map(column).collect(),
+            committed: AtomicU64::new(base.0),
+            requested: AtomicU64::new(first.before().0),
+            seats: Mutex::new(shards.iter().map(|_| SeatState::Untaken).collect()),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn first(&self) -> Epoch {
+        self.first
+    }
+
+    /// The committed epoch.
+    pub(crate) fn committed(&self) -> Epoch {
+        Epoch(self.committed.load(Ordering::Acquire))
+    }
+
+    /// Every shard is asked to close its epochs up to this one.
+    pub(crate) fn requested(&self) -> Epoch {
+        Epoch(self.requested.load(Ordering::Acquire))
+    }
+
+    /// The shard's last durable barrier of this incarnation.
+    pub(crate) fn barrier(&self, index: usize) -> Epoch {
+        Epoch(self.shards[index].barrier.load(Ordering::Acquire))
+    }
+
+    /// How many epochs are closed and not committed when `open` is the open one.
+    pub(crate) fn ahead(&self, open: Epoch) -> Result<(), u32> {
+        let floor = self.committed().max(self.first.before());
+        let closed = open.0.saturating_sub(floor.0 + 1);
+        let closed = u32::try_from(closed).unwrap_or(u32::MAX);
+        if closed < self.bound { Ok(()) } else { Err(closed) }
+    }
+
+    /// A shard has opened its next epoch.
+    pub(crate) fn open(&self, index: usize, epoch: Epoch) {
+        self.shards[index].open.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+
+    /// A shard's barrier is durable.
+    pub(crate) fn close(&self, index: usize, epoch: Epoch) {
+        // Sequentially consistent: of two shards that close at once, at least one must see the other.
+        self.shards[index].barrier.fetch_max(epoch.0, Ordering::SeqCst);
+        let barriers =
+            self.shards.iter().map(|column| Epoch(column.barrier.load(Ordering::SeqCst)));
+        let committed = committed(self.base, barriers);
+        if self.committed.fetch_max(committed.0, Ordering::AcqRel) < committed.0 {
+            drop(self.seats());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Asks every shard to close the epoch that is open, and returns its number.
+    pub(crate) fn request(&self) -> Result<Epoch, EpochError> {
+        let seats = self.seats();
+        let open = self.shards.iter().map(|it| it.open.load(Ordering::Acquire)).max();
+        let target = self.requested().next().max(Epoch(open.unwrap_or_default()));
+        self.ahead(target).map_err(|open| EpochError::Ahead { open })?;
+        self.requested.fetch_max(target.0, Ordering::AcqRel);
+        drop(seats);
+        Ok(target)
+    }
+
+    pub(crate) fn seat(&self, index: usize, state: SeatState) {
+        self.seats()[index] = state;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn seat_state(&self, index: usize) -> SeatState {
+        self.seats()[index].clone()
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Box<[SeatState]>> {
+        // Nothing in here can be left half done by a panic.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `epoch` is committed, or cannot be any more.
+    pub(crate) fn wait(&self, epoch: Epoch) -> Result<(), EpochError> {
+        let mut seats = self.seats();
+        loop {
+            if self.committed() >= epoch {
+                return Ok(());
+            }
+            if epoch < self.first {
+                return Err(EpochError::Earlier { epoch });
+            }
+            for (column, seat) in self.shards.iter().zip(seats.iter()) {
+                let shard = column.shard;
+                let closed = Epoch(column.barrier.load(Ordering::Acquire)) >= epoch;
+                match seat {
+                    SeatState::Untaken => return Err(EpochError::Untaken { shard }),
+                    SeatState::Closed if !closed => return Err(EpochError::Closed { shard }),
+                    SeatState::Failed(failure) if !closed => return Err(failure.clone().into()),
+                    _ => {}
+                }
+            }
+            seats = self.changed.wait(seats).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Preparing segments off the hot path: created or recycled, allocated, header durable, filled with zeros.
+//!
+//! One preparer serves all shards, and numbers ascend without a gap; so segment N is durable before N+1 is
+//! created.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use corewal_disk::{Block, File, Open};
+use corewal_format::{
+    HEADER_BLOCKS, Incarnation, LogId, RkyvLayout, SchemaId, SegmentHeader, SegmentNumber, ShardId,
+};
+
+use crate::error::{Doing, IoFault};
+use crate::layout::Layout;
+
+/// How much is zeroed by one write, in bytes: small enough not to hold up a commit.
+const FILL_LEN: usize = 256 << 10;
+
+/// How long the preparer rests before it tries again what failed.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// A segment with a durable header and no batch.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) number: SegmentNumber,
+    pub(crate) file: File,
+    pub(crate) len: u64,
+    pub(crate) fill: Fill,
+}
+
+/// What the blocks of a prepared segment are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fill {
+    /// Written once, so that a write changes no metadata.
+    Written,
+    /// Allocated only: taken before it was filled, because the writer was waiting.
+    Allocated,
+}
+
+/// A file of an earlier incarnation that belongs to no run and can be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) number: SegmentNumber,
+    /// Its size, in bytes.
+    pub(crate) len: u64,
+}
+
+/// The prepared segments of one shard.
+#[derive(Debug)]
+pub(crate) struct SegmentQueue {
+    shard: ShardId,
+    /// The first segment of the run; it is short, so that opening never waits.
+    first: SegmentNumber,
+    state: Mutex<QueueState>,
+    /// The writer has no next segment: a segment is handed over unfilled rather than late.
+    wanted: AtomicBool,
+    /// Bytes for batches in the queue.
+    ready_len: AtomicU64,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    ready: VecDeque<Prepared>,
+    next: SegmentNumber,
+    leftovers: Vec<Leftover>,
+    /// Why the last preparing failed.
+    fault: Option<IoFault>,
+    recycled: u64,
+}
+
+impl SegmentQueue {
+    pub(crate) fn new(shard: ShardId, first: SegmentNumber, leftovers: Vec<Leftover>) -> Self {
+        let state = QueueState {
+            ready: VecDeque::new(),
+            next: first,
+            leftovers,
+            fault: None,
+            recycled: 0,
+        };
+        Self {
+            shard,
+            first,
+            state: Mutex::new(state),
+            wanted: AtomicBool::new(false),
+            ready_len: AtomicU64::new(0),
+        }
+    }
+
+    /// The next prepared segment.
+    pub(crate) fn take(&self) -> Option<Prepared> {
+        if self.ready_len() == 0 {
+            return None;
+        }
+        let taken = self.lock().ready.pop_front()?;
+        self.ready_len.fetch_sub(taken.len, Ordering::AcqRel);
+        Some(taken)
+    }
+
+    /// The writer stands still for want of a segment: rather an unfilled one than none.
+    pub(crate) fn hurry(&self) {
+        let state = self.lock();
+        self.wanted.store(state.ready.is_empty(), Ordering::Release);
+    }
+
+    /// Bytes of the segments that are ready.
+    pub(crate) fn ready_len(&self) -> u64 {
+        self.ready_len.load(Ordering::Acquire)
+    }
+
+    /// Why there is nothing, if the last preparing failed.
+    pub(crate) fn fault(&self) -> Option<IoFault> {
+        self.lock().fault.clone()
+    }
+
+    /// How many files were used again.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.lock().recycled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What every segment of this incarnation has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) layout: Layout,
+    pub(crate) log: LogId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) block_len: u32,
+    pub(crate) segment_len: u64,
+    pub(crate) first_segment_len: u64,
+    pub(crate) rkyv: RkyvLayout,
+    pub(crate) schema: SchemaId,
+    pub(crate) ahead: usize,
+    pub(crate) direct: bool,
+}
+
+/// What one step of preparing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// A segment was prepared.
+    Prepared,
+    /// Enough is prepared.
+    Enough,
+    /// It failed, and is to be tried again.
+    Failed,
+}
+
+impl Recipe {
+    /// Prepares one segment for `queue` if it has fewer than it should.
+    pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let (number, len, leftover) = {
+            let mut state = queue.lock();
+            if state.ready.len() >= self.ahead {
+                return Progress::Enough;
+            }
+            let is_first = state.next == queue.first;
+            let len = if is_first { self.first_segment_len } else { self.segment_len };
+            let reusable = state.leftovers.iter().position(|it| it.len == len);
+            (state.next, len, reusable.map(|index| state.leftovers.swap_remove(index)))
+        };
+        let prepared = match leftover {
+            Some(old) => self.recycle(queue.shard, old.number, number, len),
+            None => self.create(queue, number, len),
+        };
+        let mut state = queue.lock();
+        match prepared {
+            Ok(prepared) => {
+                state.next = number.next();
+                state.fault = None;
+                state.recycled += u64::from(leftover.is_some());
+                queue.ready_len.fetch_add(prepared.len, Ordering::AcqRel);
+                state.ready.push_back(prepared);
+                queue.wanted.store(false, Ordering::Release);
+                Progress::Prepared
+            }
+            Err(fault) => {
+                state.fault = Some(fault);
+                Progress::Failed
+            }
+        }
+    }
+
+    /// Removes a file whose preparing failed, so that its number can be prepared again.
+    fn remove(&self, shard: ShardId, number: SegmentNumber) -> Result<(), IoFault> {
+        let path = self.layout.segment(shard, number);
+        self.layout.disk.remove(&path).doing("remove", &path)?;
+        self.sync_folder(shard)
+    }
+
+    fn sync_folder(&self, shard: ShardId) -> Result<(), IoFault> {
+        let folder = self.layout.shard(shard);
+        self.layout.disk.sync_dir(&folder).doing("sync", &folder)
+    }
+
+    fn open(&self, open: Open) -> Open {
+        if self.direct { open.direct() } else { open }
+    }
+
+    /// A new file.
+    fn create(
+        &self,
+        queue: &SegmentQueue,
+        number: SegmentNumber,
+        len: u64,
+    ) -> Result<Prepared, IoFault> {
+        let path = self.layout.segment(queue.shard, number);
+        let file =
+            self.layout.disk.open(&path, self.open(Open::CREATE)).doing("create", &path)?;
+        match self.make(queue, number, len, &file, &path) {
+            Ok(fill) => Ok(Prepared { number, file, len, fill }),
+            Err(fault) => {
+                // The number is prepared again, in a new file: none is skipped inside a run.
+                drop(file);
+                self.remove(queue.shard, number)?;
+                Err(fault)
+            }
+        }
+    }
+
+    fn make(
+        &self,
+        queue: &SegmentQueue,
+        number: SegmentNumber,
+        len: u64,
+        file: &File,
+        path: &Path,
+    ) -> Result<Fill, IoFault> {
+        file.allocate(len).doing("allocate", path)?;
+        self.write_header(queue.shard, number, len, file, path)?;
+        file.sync_all().doing("sync", path)?;
+        self.sync_folder(queue.shard)?;
+        self.fill(queue, file, len).doing("fill", path)
+    }
+
+    /// A file of an earlier incarnation under a new number. Its headers are zero, durably, before it gets the
+    /// new name; so nothing of its earlier life is ever taken for the new one.
+    fn recycle(
+        &self,
+        shard: ShardId,
+        old: SegmentNumber,
+        number: SegmentNumber,
+        len: u64,
+    ) -> Result<Prepared, IoFault> {
+        let old_path = self.layout.segment(shard, old);
+        let path = self.layout.segment(shard, number);
+        let file =
+            self.layout.disk.open(&old_path, self.open(Open::WRITE)).doing("open", &old_path)?;
+        let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
+        file.write_at(&headers, 0).doing("write", &old_path)?;
+        file.sync_all().doing("sync", &old_path)?;
+        self.layout.disk.rename(&old_path, &path).doing("rename", &old_path)?;
+        let renewed = self
+            .sync_folder(shard)
+            .and_then(|()| self.write_header(shard, number, len, &file, &path))
+            .and_then(|()| file.sync_all().doing("sync", &path));
+        match renewed {
+            Ok(()) => Ok(Prepared { number, file, len, fill: Fill::Written }),
+            Err(fault) => {
+                drop(file);
+                self.remove(shard, number)?;
+                Err(fault)
+            }
+        }
+    }
+
+    fn write_header(
+        &self,
+        shard: ShardId,
+        number: SegmentNumber,
+        len: u64,
+        file: &File,
+        path: &Path,
+    ) -> Result<(), IoFault> {
+        let header = SegmentHeader {
+            log: self.log,
+            shard,
+            segment: number,
+            incarnation: self.incarnation,
+            segment_len: len,
+            block_len: self.block_len,
+            rkyv: self.rkyv,
+            schema: self.schema,
+        };
+        let block_len = self.block_len as usize;
+        let mut blocks = Block::zeroed(HEADER_BLOCKS as usize * block_len);
+        header.encode(0, &mut blocks[..block_len]);
+        header.encode(1, &mut blocks[block_len..]);
+        file.write_at(&blocks, 0).doing("write", path)
+    }
+
+    /// Writes every block once, so that later writes change no metadata; stops early when the writer waits.
+    fn fill(&self, queue: &SegmentQueue, file: &File, len: u64) -> io::Result<Fill> {
+        let zeros = Block::zeroed(FILL_LEN);
+        let mut at = u64::from(HEADER_BLOCKS * self.block_len);
+        while at < len {
+            if queue.wanted.load(Ordering::Acquire) {
+                return Ok(Fill::Allocated);
+            }
+            let part = (len - at).min(FILL_LEN as u64);
+            file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
+            at += part;
+        }
+        file.sync_data()?;
+        Ok(Fill::Written)
+    }
+}
+
+/// Wakes and stops the preparing thread.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    state: Mutex<BellState>,
+    rung: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct BellState {
+    work: bool,
+    stop: bool,
+}
+
+impl Bell {
+    /// There may be something to prepare.
+    pub(crate) fn ring(&self) {
+        self.lock().work = true;
+        self.rung.notify_one();
+    }
+
+    /// The thread is to end.
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.rung.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BellState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for work, at most `patience`; false when the thread is to end.
+    fn wait(&self, patience: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.stop {
+                return false;
+            }
+            if state.work {
+                state.work = false;
+                return true;
+            }
+            state = match patience {
+                None => self.rung.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let (mut state, _) = self
+                        .rung
+                        .wait_timeout(state, patience)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    state.work = true;
+                    state
+                }
+            };
+        }
+    }
+}
+
+/// The preparing thread: one segment for each shard in turn, until all have enough.
+pub(crate) fn run<'a>(
+    recipe: &Recipe,
+    bell: &Bell,
+    queues: impl Fn() -> Box<dyn Iterator<Item = &'a SegmentQueue> + 'a>,
+) {
+    loop {
+        let mut patience = None;
+        let mut again = false;
+        for queue in queues() {
+            match recipe.step(queue) {
+                Progress::Prepared => again = true,
+                Progress::Failed => patience = Some(RETRY_AFTER),
+                Progress::Enough => {}
+            }
+            if bell.lock().stop {
+                return;
+            }
+        }
+        if !again && !bell.wait(patience) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What is in flight, and the frontier. Pure: knows no ring and no file, only numbers.
+//!
+//! Completions arrive in any order; the frontier moves over the contiguous completed prefix only. A sync
+//! covers what was written, contiguously and to one file, when it was started, and nothing else.
+
+use std::collections::VecDeque;
+
+use corewal_disk::FileSlot;
+use corewal_format::{BatchNumber, Epoch};
+
+use crate::recovery::LastBatch;
+
+/// A batch that was handed to the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    pub(crate) batch: LastBatch,
+    pub(crate) file: FileSlot,
+    pub(crate) len: usize,
+    pub(crate) entry_count: u32,
+    /// The epoch that it closes.
+    pub(crate) barrier: Option<Epoch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    Written,
+    Durable,
+}
+
+/// Written batches of one file that wait for a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stretch {
+    file: FileSlot,
+    last: LastBatch,
+    barrier: Option<Epoch>,
+    batch_count: usize,
+    entry_count: u64,
+}
+
+/// The batches of a shard between the frontier and the last one that was sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// From the first batch that is not written, or whose predecessor is not.
+    writing: VecDeque<(InFlight, State)>,
+    /// The written prefix, file by file.
+    written: VecDeque<Stretch>,
+    /// What the sync in flight covers.
+    syncing: Option<Stretch>,
+    durable: Option<LastBatch>,
+    barrier: Option<Epoch>,
+}
+
+impl Flight {
+    /// The frontier: the last batch such that it and everything before it is durable.
+    pub(crate) fn durable(&self) -> Option<LastBatch> {
+        self.durable
+    }
+
+    /// The last epoch that a durable barrier closed.
+    pub(crate) fn barrier(&self) -> Option<Epoch> {
+        self.barrier
+    }
+
+    /// Batches that are not written yet, or behind one that is not.
+    pub(crate) fn writing_count(&self) -> usize {
+        self.writing.len()
+    }
+
+    /// Entries of those batches.
+    pub(crate) fn writing_entry_count(&self) -> u64 {
+        self.writing.iter().map(|(it, _)| u64::from(it.entry_count)).sum()
+    }
+
+    /// Batches behind the frontier.
+    pub(crate) fn batch_count(&self) -> usize {
+        self.writing.len() + self.stretches().map(|it| it.batch_count).sum::<usize>()
+    }
+
+    /// Entries behind the frontier.
+    pub(crate) fn entry_count(&self) -> u64 {
+        self.writing_entry_count() + self.stretches().map(|it| it.entry_count).sum::<u64>()
+    }
+
+    fn stretches(&self) -> impl Iterator<Item = &Stretch> {
+        self.syncing.iter().chain(&self.written)
+    }
+
+    /// Whether everything that was sealed is durable.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writing.is_empty() && self.written.is_empty() && self.syncing.is_none()
+    }
+
+    /// A batch goes to the ring.
+    pub(crate) fn start(&mut self, batch: InFlight) {
+        if let Some((before, _)) = self.writing.back() {
+            assert_eq!(before.batch.number.next(), batch.batch.number, "batches go in order");
+        }
+        self.writing.push_back((batch, State::Writing));
+    }
+
+    /// The batch in flight with this number.
+    pub(crate) fn get(&self, number: BatchNumber) -> Option<&InFlight> {
+        self.position(number).map(|index| &self.writing[index].0)
+    }
+
+    fn position(&self, number: BatchNumber) -> Option<usize> {
+        let first = self.writing.front()?.0.batch.number;
+        let index = usize::try_from(number.0.checked_sub(first.0)?).ok()?;
+        (index < self.writing.len()).then_some(index)
+    }
+
+    /// The write of a batch has completed in full, and is durable by itself.
+    pub(crate) fn complete_durable(&mut self, number: BatchNumber) {
+        self.complete(number, State::Durable);
+    }
+
+    /// The write of a batch has completed in full; a sync must follow.
+    pub(crate) fn complete_written(&mut self, number: BatchNumber) {
+        self.complete(number, State::Written);
+    }
+
+    fn complete(&mut self, number: BatchNumber, state: State) {
+        let index = self.position(number).expect("completions are of batches in flight");
+        let slot = &mut self.writing[index].1;
+        assert_eq!(*slot, State::Writing, "batch {number} completed twice");
+        *slot = state;
+        while let Some(&(batch, state)) = self.writing.front() {
+            match state {
+                State::Writing => return,
+                State::Written => self.extend_written(batch),
+                State::Durable => {
+                    assert!(self.written.is_empty() && self.syncing.is_none());
+                    self.durable = Some(batch.batch);
+                    self.barrier = batch.barrier.or(self.barrier);
+                }
+            }
+            self.writing.pop_front();
+        }
+    }
+
+    fn extend_written(&mut self, batch: InFlight) {
+        match self.written.back_mut() {
+            Some(stretch) if stretch.file == batch.file => {
+                stretch.last = batch.batch;
+                stretch.barrier = batch.barrier.or(stretch.barrier);
+                stretch.batch_count += 1;
+                stretch.entry_count += u64::from(batch.entry_count);
+            }
+            _ => self.written.push_back(Stretch {
+                file: batch.file,
+                last: batch.batch,
+                barrier: batch.barrier,
+                batch_count: 1,
+                entry_count: u64::from(batch.entry_count),
+            }),
+        }
+    }
+
+    /// Whether written batches wait for a sync that could start now.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.syncing.is_none() && !self.written.is_empty()
+    }
+
+    /// Starts a sync of the first file that has written batches; it will cover what is written now.
+    pub(crate) fn start_sync(&mut self) -> Option<FileSlot> {
+        if self.syncing.is_none() {
+            self.syncing = self.written.pop_front();
+            return self.syncing.map(|stretch| stretch.file);
+        }
+        None
+    }
+
+    /// The last batch that the sync in flight covers.
+    pub(crate) fn syncing(&self) -> Option<BatchNumber> {
+        self.syncing.map(|stretch| stretch.last.number)
+    }
+
+    /// The sync in flight has completed.
+    pub(crate) fn complete_sync(&mut self) {
+        let stretch = self.syncing.take().expect("a sync was in flight");
+        self.durable = Some(stretch.last);
+        self.barrier = stretch.barrier.or(self.barrier);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corewal_format::{SegmentNumber, Seq};
+
+    use super::*;
+
+    fn batch(number: u64, file: u32) -> InFlight {
+        InFlight {
+            batch: LastBatch {
+                number: BatchNumber(number),
+                segment: SegmentNumber(u64::from(file) + 1),
+                at: number * 4096,
+                last_seq: Seq(number * 10),
+                epoch: Epoch(1),
+            },
+            file: FileSlot(file),
+            len: 4096,
+            entry_count: 10,
+            barrier: None,
+        }
+    }
+
+    fn durable(flight: &Flight) -> u64 {
+        flight.durable().map_or(0, |last| last.number.0)
+    }
+
+    fn permutations(items: &[u64]) -> Vec<Vec<u64>> {
+        if items.is_empty() {
+            return vec![Vec::new()];
+        }
+        let mut all = Vec::new();
+        for (index, &first) in items.iter().enumerate() {
+            let mut rest = items.to_vec();
+            rest.remove(index);
+            for mut tail in permutations(&rest) {
+                tail.insert(0, first);
+                all.push(tail);
+            }
+        }
+        all
+    }
+
+    /// Defect 1, 4: whatever the order of completions, only the contiguous prefix counts.
+    #[test]
+    fn the_frontier_is_the_contiguous_completed_prefix_in_every_order() {
+        for order in permutations(&[1, 2, 3, 4, 5]) {
+            let mut flight = Flight::default();
+            (1..=5).for_each(|number| flight.start(batch(number, 0)));
+            let mut done = Vec::new();
+            for number in order {
+                flight.complete_durable(BatchNumber(number));
+                done.push(number);
+                let prefix = (1..=5).take_while(|it| done.contains(it)).count();
+                assert_eq!(durable(&flight), prefix as u64);
+                assert_eq!(flight.batch_count(), 5 - prefix, "in flight counts from the frontier");
+            }
+            assert!(flight.is_empty());
+        }
+    }
+
+    /// Defect 1: a sync covers what had completed when it was started, not what completed since.
+    #[test]
+    fn a_sync_covers_only_what_was_written_before_it() {
+        let mut flight = Flight::default();
+        (1..=3).for_each(|number| flight.start(batch(number, 0)));
+        flight.complete_written(BatchNumber(1));
+        flight.complete_written(BatchNumber(3));
+        assert_eq!(flight.start_sync(), Some(FileSlot(0)));
+        flight.complete_written(BatchNumber(2));
+        assert!(!flight.wants_sync(), "one sync at a time");
+        flight.complete_sync();
+        assert_eq!(durable(&flight), 1);
+        assert_eq!(flight.start_sync(), Some(FileSlot(0)));
+        flight.complete_sync();
+        assert_eq!(durable(&flight), 3);
+    }
+
+    /// Defect 5: late writes of an earlier segment are synced in their own file first.
+    #[test]
+    fn every_file_is_synced_in_turn() {
+        let mut flight = Flight::default();
+        flight.start(batch(1, 0));
+        flight.start(batch(2, 0));
+        flight.start(batch(3, 1));
+        flight.complete_written(BatchNumber(3));
+        flight.complete_written(BatchNumber(1));
+        assert_eq!(flight.start_sync(), Some(FileSlot(0)));
+        flight.complete_sync();
+        assert_eq!(durable(&flight), 1, "batch 3 waits for batch 2");
+        flight.complete_written(BatchNumber(2));
+        assert_eq!(flight.start_sync(), Some(FileSlot(0)));
+        flight.complete_sync();
+        assert_eq!(durable(&flight), 2, "the sync of one file says nothing of the other");
+        assert_eq!(flight.start_sync(), Some(FileSlot(1)));
+        flight.complete_sync();
+        assert_eq!(durable(&flight), 3);
+    }
+
+    /// Defect 2: a completion counts once.
+    #[test]
+    #[should_panic(expected = "completed twice")]
+    fn a_repeated_completion_is_a_bug_that_fails_loudly() {
+        let mut flight = Flight::default();
+        flight.start(batch(1, 0));
+        flight.start(batch(2, 0));
+        flight.complete_durable(BatchNumber(2));
+        flight.complete_durable(BatchNumber(2));
+    }
+
+    #[test]
+    fn a_barrier_counts_when_its_batch_is_durable() {
+        let mut flight = Flight::default();
+        flight.start(InFlight { barrier: Some(Epoch(4)), ..batch(1, 0) });
+        flight.start(batch(2, 0));
+        flight.complete_written(BatchNumber(2));
+        assert_eq!(flight.barrier(), None);
+        flight.complete_written(BatchNumber(1));
+        assert_eq!(flight.barrier(), None, "written is not durable");
+        flight.start_sync();
+        flight.complete_sync();
+        assert_eq!(flight.barrier(), Some(Epoch(4)));
+    }
+}

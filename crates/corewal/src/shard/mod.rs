@@ -1,0 +1,19 @@
+//! One shard's writer: the only code that appends.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `batch` | the open batch, filled in place |
+//! | `flight` | what is in flight, and the frontier |
+//! | `space` | where the next batch goes: segments, rotation, the reserve |
+//! | `turn` | the control flow: reap, move the frontier, seal, submit |
+//! | `writer` | the public face |
+
+mod batch;
+mod flight;
+mod space;
+mod turn;
+mod writer;
+
+pub(crate) use batch::OpenBatch;
+pub use turn::Turn;
+pub use writer::{Seat, ShardWriter, SitError};

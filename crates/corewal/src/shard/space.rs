@@ -1,0 +1,167 @@
+//! Where the next batch goes: the open segment, the next one, and the reserve for barriers.
+
+use std::collections::VecDeque;
+use std::io;
+
+use corewal_disk::{FileSlot, Ring};
+use corewal_format::{BatchNumber, HEADER_BLOCKS, SegmentNumber};
+
+use crate::error::{AppendError, IoFault};
+use crate::prepare::{Fill, Prepared};
+use crate::shared::{ShardShared, Shared};
+
+/// The segments of a writer.
+#[derive(Debug)]
+pub(crate) struct Space {
+    block_len: u64,
+    /// Bytes that appends leave free, so that epochs can close on a full disk: a block for each barrier of
+    /// the pipelining bound, and one for a vouch.
+    reserve: u64,
+    current: Option<Active>,
+    next: Option<Active>,
+    /// Segments that are full; released when their last batch is durable.
+    full: VecDeque<(FileSlot, BatchNumber)>,
+    pub(crate) rotations: u64,
+    pub(crate) unfilled: u64,
+}
+
+/// A segment that is registered with the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Active {
+    pub(crate) number: SegmentNumber,
+    pub(crate) file: FileSlot,
+    /// Where the next batch goes, in bytes.
+    pub(crate) at: u64,
+    /// Size of the file, in bytes.
+    len: u64,
+}
+
+impl Active {
+    fn room(&self) -> u64 {
+        self.len - self.at
+    }
+}
+
+/// Who asks for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A user's entry: leaves the reserve alone.
+    Entry,
+    /// A barrier or a vouch.
+    Reserve,
+}
+
+impl Space {
+    pub(crate) fn new(shared: &Shared) -> Self {
+        let block_len = u64::from(shared.options.block_len);
+        Self {
+            block_len,
+            reserve: (u64::from(shared.options.pipeline_bound) + 1) * block_len,
+            current: None,
+            next: None,
+            full: VecDeque::new(),
+            rotations: 0,
+            unfilled: 0,
+        }
+    }
+
+    /// Takes prepared segments, so that an append finds them registered.
+    pub(crate) fn stock_up(
+        &mut self,
+        ring: &mut dyn Ring,
+        shared: &Shared,
+        shard: &ShardShared,
+    ) -> io::Result<()> {
+        while self.current.is_none() || self.next.is_none() {
+            let Some(prepared) = shard.segments.take() else { return Ok(()) };
+            shared.bell.ring();
+            self.unfilled += u64::from(prepared.fill == Fill::Allocated);
+            let active = self.register(ring, &prepared)?;
+            if self.current.is_none() {
+                self.current = Some(active);
+            } else {
+                self.next = Some(active);
+            }
+        }
+        Ok(())
+    }
+
+    fn register(&self, ring: &mut dyn Ring, prepared: &Prepared) -> io::Result<Active> {
+        Ok(Active {
+            number: prepared.number,
+            file: ring.register(&prepared.file)?,
+            at: u64::from(HEADER_BLOCKS) * self.block_len,
+            len: prepared.len,
+        })
+    }
+
+    /// The segment in which a batch of `len` bytes fits, rotating if it must. Nothing is taken yet.
+    pub(crate) fn place(&mut self, len: u64, last_sealed: BatchNumber) -> Option<Active> {
+        let current = self.current?;
+        if current.room() >= len {
+            return Some(current);
+        }
+        let next = self.next?;
+        if next.room() < len {
+            return None;
+        }
+        self.next = None;
+        self.full.push_back((current.file, last_sealed));
+        self.current = Some(next);
+        self.rotations += 1;
+        Some(next)
+    }
+
+    /// Bytes of the current segment from its next batch on.
+    pub(crate) fn room(&self) -> u64 {
+        self.current.map_or(0, |current| current.room())
+    }
+
+    /// Bytes of the next segment, if there is one.
+    pub(crate) fn next_room(&self) -> u64 {
+        self.next.map_or(0, |next| next.room())
+    }
+
+    /// Takes `len` bytes of the current segment.
+    pub(crate) fn take(&mut self, len: u64) {
+        let current = self.current.as_mut().expect("a batch was placed in it");
+        assert!(len <= current.room() && len.is_multiple_of(self.block_len));
+        current.at += len;
+    }
+
+    /// Whether an entry that makes the open batch end at `batch_len` leaves the reserve free.
+    pub(crate) fn leaves_reserve(&self, batch_len: u64, shard: &ShardShared) -> bool {
+        let here = self.room().saturating_sub(batch_len);
+        here >= self.reserve
+            || here + self.next_room() >= self.reserve
+            || here + self.next_room() + shard.segments.ready_len() >= self.reserve
+    }
+
+    /// Why there is no room, for the one who asked.
+    pub(crate) fn refusal(shared: &Shared, shard: &ShardShared) -> AppendError {
+        shard.segments.hurry();
+        shared.bell.ring();
+        match shard.segments.fault() {
+            None => AppendError::Full,
+            Some(fault) if is_full(&fault) => AppendError::NoSpace(fault),
+            Some(fault) => AppendError::NoSegment(fault),
+        }
+    }
+
+    /// Lets go of full segments whose last batch is durable.
+    pub(crate) fn release(&mut self, ring: &mut dyn Ring, durable: BatchNumber) {
+        while let Some(&(file, last)) = self.full.front()
+            && last <= durable
+        {
+            ring.release(file);
+            self.full.pop_front();
+        }
+    }
+}
+
+fn is_full(fault: &IoFault) -> bool {
+    matches!(
+        fault.cause.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

@@ -1,0 +1,91 @@
+//! What the threads of an open log share: little, and nothing on the way of an append.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Thread;
+
+use corewal_disk::{Lock, RingFacts};
+use corewal_format::{Incarnation, LogId, Seq, ShardId};
+
+use crate::Options;
+use crate::epoch::EpochBoard;
+use crate::prepare::{Bell, Recipe, SegmentQueue};
+use crate::recovery::LastBatch;
+use crate::stats::ShardStats;
+
+/// The state of an open log.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) log: LogId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) recipe: Recipe,
+    pub(crate) bell: Bell,
+    pub(crate) epochs: EpochBoard,
+    /// The active shards, by id from 0.
+    pub(crate) shards: Box<[ShardShared]>,
+    pub(crate) lock: Lock,
+}
+
+/// What one shard shares with the rest.
+#[derive(Debug)]
+pub(crate) struct ShardShared {
+    pub(crate) shard: ShardId,
+    pub(crate) frontier: Published,
+    pub(crate) segments: SegmentQueue,
+    pub(crate) start: Start,
+    pub(crate) desk: Mutex<Desk>,
+}
+
+/// Where a shard's writer begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    pub(crate) first_batch: corewal_format::BatchNumber,
+    pub(crate) first_seq: Seq,
+}
+
+/// What a writer leaves for others to see.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// To wake the writer when it sleeps outside of its ring.
+    pub(crate) thread: Option<Thread>,
+    pub(crate) ring: Option<RingFacts>,
+    pub(crate) stats: ShardStats,
+    /// The last durable batch.
+    pub(crate) durable: Option<LastBatch>,
+    /// The writer was closed: `durable` is the exact end of its run.
+    pub(crate) closed: bool,
+}
+
+impl ShardShared {
+    pub(crate) fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = &self.desk().thread {
+            thread.unpark();
+        }
+    }
+}
+
+/// The one number that leaves the hot path, on a cache line of its own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Published(AtomicU64);
+
+impl Published {
+    pub(crate) fn new(seq: Seq) -> Self {
+        Self(AtomicU64::new(seq.0))
+    }
+
+    /// Never goes back.
+    pub(crate) fn advance(&self, seq: Seq) {
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(seq.0.max(before), Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> Seq {
+        Seq(self.0.load(Ordering::Acquire))
+    }
+}
