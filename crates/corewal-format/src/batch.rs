@@ -271,8 +271,9 @@ impl BatchHeader {
         let possible = [
             ("flags", self.flags.0 <= 2),
             ("block size", (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&self.block_len)),
+            ("block size", self.block_len.is_power_of_two()),
             ("batch number", self.number.0 > 0 && self.number.0 < u64::MAX),
-            ("first seq", self.first_seq.0 > 0),
+            ("first seq", self.first_seq.0 > 0 && self.first_seq.0 < u64::MAX),
             ("last seq", self.last_seq().0 < u64::MAX),
             ("epoch", self.epoch.0 > 0 && self.epoch.0 < u64::MAX),
             ("durable batch", self.durable_batch < self.number),
@@ -336,6 +337,10 @@ impl BatchHeader {
             let at = body_end - rest.len();
             let damaged = BodyFault::Entry { index, at };
             let (entry, crc) = EntryHeader::parse(rest).ok_or(damaged)?;
+            // So that the sums below stay far from the end of `usize`, also where it has 32 bits.
+            if entry.len > self.body_len {
+                return Err(damaged);
+            }
             let end = ENTRY_HEADER_LEN + entry.len as usize;
             let bytes = rest.get(..end).ok_or(damaged)?;
             let padding = rest.get(end..entry.stride()).ok_or(damaged)?;
@@ -345,15 +350,18 @@ impl BatchHeader {
             if !is_zero(padding) {
                 return Err(BodyFault::Padding);
             }
-            self.check_entry(index, &entry, last_delta)?;
+            self.check_entry(index, &entry, &bytes[ENTRY_HEADER_LEN..], last_delta)?;
             chain = chain.link(crc);
             last_delta = Some(entry.delta);
             rest = &rest[entry.stride()..];
         }
-        if chain.crc() != self.body_crc || last_delta.unwrap_or(0) != self.last_delta {
+        let sealed_over = chain.crc() == self.body_crc
+            && last_delta.unwrap_or(0) == self.last_delta
+            && rest.is_empty();
+        if !sealed_over {
             return Err(BodyFault::Body);
         }
-        if !is_zero(rest) || !is_zero(&batch[body_end..]) {
+        if !is_zero(&batch[body_end..]) {
             return Err(BodyFault::Padding);
         }
         Ok(BatchView { header: *self, body })
@@ -363,6 +371,7 @@ impl BatchHeader {
         &self,
         index: u32,
         entry: &EntryHeader,
+        payload: &[u8],
         last_delta: Option<u32>,
     ) -> Result<(), BodyFault> {
         let last = index + 1 == self.entry_count;
@@ -379,7 +388,10 @@ impl BatchHeader {
                 !(last && entry.flags.contains(EntryFlags::GROUP_CONTINUES))
             }),
             ("barrier", barrier == (last && self.flags.contains(BatchFlags::BARRIER))),
-            ("timestamp", !entry.flags.contains(EntryFlags::TIMESTAMP) || entry.len >= 16),
+            ("timestamp", {
+                !entry.flags.contains(EntryFlags::TIMESTAMP)
+                    || payload.get(8..16).is_some_and(is_zero)
+            }),
         ];
         possible.iter().try_for_each(|&(what, holds)| {
             if holds { Ok(()) } else { Err(BodyFault::Impossible { index, what }) }

@@ -247,11 +247,13 @@ impl Manifest {
     ///
     /// # Panics
     /// If it is longer than [`MAX_MANIFEST_LEN`], or the checkpoint's bytes than [`MAX_CHECKPOINT_LEN`]:
-    /// callers refuse such input before.
+    /// callers refuse such input before. If no reader would take it: a log whose manifest cannot be read
+    /// is lost.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let len = self.encoded_len();
         assert!(len <= MAX_MANIFEST_LEN, "manifest of {len} bytes");
+        assert_eq!(self.check(), Ok(()), "a manifest that no reader takes");
         let mut out = Vec::with_capacity(len);
         out.resize(HEADER_LEN, 0);
         let checkpoint = self.checkpoint.as_ref();
@@ -340,8 +342,13 @@ impl Manifest {
 
     fn check(&self) -> Result<(), &'static str> {
         let checkpoint_epoch = self.checkpoint.as_ref().map_or(Epoch(0), |it| it.epoch);
+        let room = |number: u64| number < u64::MAX;
         let possible = [
-            ("generation", self.generation.0 > 0),
+            ("generation", self.generation.0 > 0 && room(self.generation.0)),
+            ("incarnation", room(self.incarnation.0)),
+            ("committed epoch", room(self.committed_epoch.0)),
+            ("first epoch", room(self.first_epoch.0)),
+            ("checkpoint epoch", self.checkpoint.is_none() || checkpoint_epoch.0 > 0),
             ("shard order", self.shards.is_sorted_by(|a, b| a.shard < b.shard)),
             ("checkpoint epoch", checkpoint_epoch <= self.committed_epoch),
         ];
@@ -458,6 +465,7 @@ impl ShardRecord {
             ("next segment", room(self.next_segment.0)),
             ("next batch", room(self.next_batch.0)),
             ("next seq", room(self.next_seq.0)),
+            ("released seq", self.released_seq.0 < u64::MAX),
             ("current run", current_holds && current_follows),
             ("current run of a retired shard", self.active || self.current.is_none()),
             ("durable batch", self.durable_batch.0 < u64::MAX && self.durable_seq.0 < u64::MAX),
@@ -514,6 +522,7 @@ impl Run {
         let voids_hold = self.voids.iter().all(|void| {
             (void.from_segment, void.from_at) < (void.to_segment, void.to_at)
                 && void.first_batch <= void.last_batch
+                && void.last_seq.0 < u64::MAX
                 && void.first_seq <= void.last_seq.next()
                 && self.first_segment <= void.from_segment
                 && (void.to_segment, void.to_at) <= (self.last_segment, self.last_batch_at)
@@ -560,8 +569,8 @@ impl Void {
             3 => VoidCause::Salvaged,
             _ => return Err(ManifestFault::Impossible("cause of a void range")),
         };
-        if !is_zero(&bytes[AT_VOID_ZERO..]) || u64_at(bytes, AT_VOID_LAST_SEQ) == u64::MAX {
-            return Err(ManifestFault::Impossible("void range"));
+        if !is_zero(&bytes[AT_VOID_ZERO..]) {
+            return Err(ManifestFault::Impossible("reserved field"));
         }
         Ok(Self {
             from_segment: SegmentNumber(u64_at(bytes, AT_VOID_FROM_SEGMENT)),

@@ -171,8 +171,11 @@ impl SegmentHeader {
         {
             return Err(SegmentFault::Impossible("segment size"));
         }
-        if self.segment.0 == 0 {
+        if self.segment.0 == 0 || self.segment.0 == u64::MAX {
             return Err(SegmentFault::Impossible("segment number"));
+        }
+        if self.incarnation.0 == u64::MAX {
+            return Err(SegmentFault::Impossible("incarnation"));
         }
         Ok(())
     }
