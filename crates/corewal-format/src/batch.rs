@@ -1,6 +1,8 @@
 //! The batch: one header with its promises, and its entries, in whole blocks of its own.
 
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{
     BatchNumber, Chain, Crc, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryFlags, EntryHeader, Epoch,
     Incarnation, Kind, LogId, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Seed, SegmentNumber, Seq, ShardId,
@@ -36,6 +38,30 @@ const _: () =
     assert!(AT_RESERVED < BATCH_HEADER_LEN && BATCH_HEADER_LEN.is_multiple_of(ENTRY_ALIGN));
 const _: () = assert!(BATCH_HEADER_LEN + ENTRY_HEADER_LEN <= MIN_BLOCK_LEN as usize);
 const _: () = assert!(AT_CRC + 4 == AT_FLAGS && AT_LAST_DELTA + 4 == AT_BLOCK_SHIFT);
+
+/// The fields of a batch header as the format document lists them.
+#[cfg(test)]
+pub(crate) const FIELDS: &[Field] = &[
+    ("magic", AT_MAGIC, 4),
+    ("crc", AT_CRC, 4),
+    ("flags", AT_FLAGS, 2),
+    ("shard", AT_SHARD, 2),
+    ("block", AT_BLOCK, 4),
+    ("segment", AT_SEGMENT, 8),
+    ("incarnation", AT_INCARNATION, 8),
+    ("batch number", AT_NUMBER, 8),
+    ("first seq", AT_FIRST_SEQ, 8),
+    ("epoch", AT_EPOCH, 8),
+    ("durable batch", AT_DURABLE_BATCH, 8),
+    ("durable seq", AT_DURABLE_SEQ, 8),
+    ("committed epoch", AT_COMMITTED_EPOCH, 8),
+    ("entry count", AT_ENTRY_COUNT, 4),
+    ("body length", AT_BODY_LEN, 4),
+    ("body crc", AT_BODY_CRC, 4),
+    ("last delta", AT_LAST_DELTA, 4),
+    ("block shift", AT_BLOCK_SHIFT, 1),
+    ("reserved", AT_RESERVED, BATCH_HEADER_LEN - AT_RESERVED),
+];
 
 /// Flags of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
