@@ -134,6 +134,17 @@ fn a_field_that_cannot_be_is_named_though_the_checksum_holds() {
 }
 
 #[test]
+fn hostile_counts_are_refused_before_memory_is_taken_for_them() {
+    // Records of 2^32 shards, runs or voids would take hundreds of gigabytes.
+    for (at, what) in [(20, "shard count"), (SHARD + 4, "run count"), (RUN + 72, "void count")] {
+        for count in [8, 1000, u32::MAX / 2, u32::MAX] {
+            let found = fault(at, &count.to_le_bytes());
+            assert_eq!(found, Some(ManifestFault::Impossible(what)), "{count}");
+        }
+    }
+}
+
+#[test]
 fn lengths_beyond_the_limit_are_refused_before_they_are_read() {
     let mut bytes = full_manifest().encode();
     for (len, found) in [
