@@ -390,7 +390,21 @@ impl BatchHeader {
         if !is_zero(&batch[body_end..]) {
             return Err(BodyFault::Padding);
         }
-        Ok(BatchView { header: *self, body })
+        Ok(BatchView { header: *self, batch })
+    }
+
+    /// The entry at offset `at` of the body of a verified batch, whose bytes from its header on are `batch`,
+    /// and the offset of the entry after it; `None` behind the last one.
+    #[must_use]
+    pub fn entry_at<'a>(&self, batch: &'a [u8], at: usize) -> Option<(EntryView<'a>, usize)> {
+        let body = batch.get(BATCH_HEADER_LEN..BATCH_HEADER_LEN + self.body_len as usize)?;
+        let rest = body.get(at..)?;
+        let (entry, _) = EntryHeader::parse(rest)?;
+        let bytes = rest.get(ENTRY_HEADER_LEN..ENTRY_HEADER_LEN + entry.len as usize)?;
+        let seq = Seq(self.first_seq.0 + u64::from(entry.delta));
+        let stamp = Stamp { epoch: self.epoch, seq, shard: self.shard };
+        let view = EntryView { stamp, kind: entry.kind, flags: entry.flags, bytes };
+        Some((view, at + entry.stride()))
     }
 
     fn check_entry(
@@ -429,7 +443,7 @@ impl BatchHeader {
 #[derive(Clone, Copy, Debug)]
 pub struct BatchView<'a> {
     header: BatchHeader,
-    body: &'a [u8],
+    batch: &'a [u8],
 }
 
 impl<'a> BatchView<'a> {
@@ -442,7 +456,7 @@ impl<'a> BatchView<'a> {
     /// The entries, in order.
     #[must_use]
     pub fn entries(&self) -> Entries<'a> {
-        Entries { header: self.header, rest: self.body, index: 0 }
+        Entries { header: self.header, batch: self.batch, at: 0, left: self.header.entry_count }
     }
 }
 
@@ -450,29 +464,23 @@ impl<'a> BatchView<'a> {
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     header: BatchHeader,
-    rest: &'a [u8],
-    index: u32,
+    batch: &'a [u8],
+    at: usize,
+    left: u32,
 }
 
 impl<'a> Iterator for Entries<'a> {
     type Item = EntryView<'a>;
 
     fn next(&mut self) -> Option<EntryView<'a>> {
-        if self.index == self.header.entry_count {
-            return None;
-        }
-        let (entry, _) = EntryHeader::parse(self.rest)?;
-        let payload = self.rest.get(ENTRY_HEADER_LEN..ENTRY_HEADER_LEN + entry.len as usize)?;
-        self.rest = self.rest.get(entry.stride()..)?;
-        self.index += 1;
-        let seq = Seq(self.header.first_seq.0 + u64::from(entry.delta));
-        let stamp = Stamp { epoch: self.header.epoch, seq, shard: self.header.shard };
-        Some(EntryView { stamp, kind: entry.kind, flags: entry.flags, bytes: payload })
+        let (entry, at) = self.header.entry_at(self.batch, self.at)?;
+        self.at = at;
+        self.left -= 1;
+        Some(entry)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = (self.header.entry_count - self.index) as usize;
-        (left, Some(left))
+        (self.left as usize, Some(self.left as usize))
     }
 }
 

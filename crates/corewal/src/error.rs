@@ -1,0 +1,385 @@
+//! One enum for each question that a caller can ask.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corewal_format::{
+    BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
+    Place, SegmentFault, SegmentNumber, ShardId,
+};
+
+use crate::OptionsError;
+use crate::record::EncodeError;
+
+/// A call to the operating system failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot {action} {}: {cause}", path.display())]
+pub struct IoFault {
+    /// What was tried, as a verb.
+    pub action: &'static str,
+    /// On which file or directory.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub cause: Arc<io::Error>,
+}
+
+impl IoFault {
+    pub(crate) fn new(action: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self { action, path: path.to_path_buf(), cause: Arc::new(cause) }
+    }
+}
+
+/// Attaches action and path to an I/O error.
+pub(crate) trait Doing<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, IoFault>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, IoFault> {
+        self.map_err(|cause| IoFault::new(action, path, cause))
+    }
+}
+
+/// Why a log cannot be recovered or read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecoverError {
+    /// The options cannot be.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Another process, or another handle of this one, has the log open.
+    #[error("{} is locked by {holder} (tried for {} ms)", dir.display(), waited.as_millis())]
+    Locked {
+        /// The log's directory.
+        dir: PathBuf,
+        /// What the holder wrote into the lock file.
+        holder: String,
+        /// How long the lock was tried for.
+        waited: Duration,
+    },
+    /// There is no log to read.
+    #[error("{} holds no log", dir.display())]
+    NoLog {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The manifest does not allow to go on.
+    #[error("{}: {cause}", path.display())]
+    Manifest {
+        /// The manifest's file, or the directory if one is missing.
+        path: PathBuf,
+        /// What is wrong.
+        cause: ManifestError,
+    },
+    /// The log is damaged: something that must be there is not.
+    #[error(transparent)]
+    Damaged(Box<Damage>),
+    /// The operating system failed; says nothing about the log.
+    #[error(transparent)]
+    Io(#[from] IoFault),
+}
+
+/// What is wrong with a log's manifests.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// A manifest that is there does not verify. The other one is not taken in its place: it is older, and
+    /// what was voided since would come back.
+    #[error("{0}")]
+    Broken(ManifestFault),
+    /// A manifest stands in the other one's slot.
+    #[error("generation {0} does not belong into this slot")]
+    WrongSlot(Generation),
+    /// The two manifests are not consecutive generations of one log.
+    #[error("generations {0} and {1} do not belong together")]
+    Unrelated(Generation, Generation),
+    /// A manifest is missing; it may have been the newest.
+    #[error("a manifest is missing (only generation {0} is there)")]
+    OneMissing(Generation),
+    /// Segments without any manifest.
+    #[error("segments are there, but no manifest")]
+    AllMissing,
+}
+
+/// Damage that recovery refuses to pass over.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct Damage {
+    /// Where.
+    pub at: Place,
+    /// What is there, or not.
+    pub reason: Reason,
+    /// What proves that something had been acknowledged there; none where the reason is proof by itself.
+    pub witness: Option<Witness>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.at, self.reason)?;
+        match &self.witness {
+            Some(witness) => write!(f, ", though {witness}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is found at a damaged place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Both copies of the segment's header are unreadable, and the segment was used.
+    #[error("{0} (in both copies)")]
+    SegmentHeader(SegmentFault),
+    /// The segment's file is missing.
+    #[error("the segment's file is missing")]
+    SegmentMissing,
+    /// The header names another log.
+    #[error("the segment belongs to another log ({0})")]
+    OtherLog(LogId),
+    /// The header names another shard or another number.
+    #[error("the file is segment {0}-{1} under a wrong name")]
+    OtherSegment(ShardId, SegmentNumber),
+    /// The segment is of an incarnation that the manifest does not know: the newest manifest was lost.
+    #[error("the segment is of incarnation {found}, the manifest of {known}: a manifest was lost")]
+    LaterIncarnation {
+        /// What the segment says.
+        found: Incarnation,
+        /// What the manifest says.
+        known: Incarnation,
+    },
+    /// The segment of a run is of another incarnation than the run.
+    #[error("the segment is of incarnation {found}, its run of {known}")]
+    OtherIncarnation {
+        /// What the segment says.
+        found: Incarnation,
+        /// What the manifest says.
+        known: Incarnation,
+    },
+    /// No batch header of this place.
+    #[error("batch {expected} expected, found {fault}")]
+    Batch {
+        /// The batch that belongs here.
+        expected: BatchNumber,
+        /// What is there.
+        fault: BatchFault,
+    },
+    /// Another batch than the next one.
+    #[error("batch {expected} expected, found batch {found}")]
+    OtherBatch {
+        /// The batch that belongs here.
+        expected: BatchNumber,
+        /// The one that is there.
+        found: BatchNumber,
+    },
+    /// A batch whose entries do not verify.
+    #[error("batch {batch}: {fault}")]
+    Body {
+        /// The batch.
+        batch: BatchNumber,
+        /// What does not verify.
+        fault: BodyFault,
+    },
+    /// A batch that verifies but contradicts what is before it.
+    #[error("batch {batch}: {what} goes back")]
+    Order {
+        /// The batch.
+        batch: BatchNumber,
+        /// Seq or epoch.
+        what: &'static str,
+    },
+    /// The device could not be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// A statement on disk that proves an acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// What it says.
+    pub claim: Claim,
+    /// Where it stands.
+    pub source: Source,
+}
+
+/// What a witness says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Every batch of the shard up to this one was durable.
+    Durable(BatchNumber),
+    /// This epoch was committed, so every active shard's barrier of it was durable.
+    Committed(Epoch),
+    /// The run ends with this batch.
+    RunEnd(BatchNumber),
+}
+
+/// Where a witness stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In the header of a batch.
+    Batch {
+        /// The batch.
+        number: BatchNumber,
+        /// Where it is.
+        at: Place,
+    },
+    /// In the manifest.
+    Manifest(Generation),
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Source::Batch { number, at } => write!(f, "batch {number} ({at})")?,
+            Source::Manifest(generation) => write!(f, "generation {generation} of the manifest")?,
+        }
+        match self.claim {
+            Claim::Durable(batch) => write!(f, " says that batch {batch} was durable"),
+            Claim::Committed(epoch) => write!(f, " says that epoch {epoch} was committed"),
+            Claim::RunEnd(batch) => write!(f, " says that the run ends with batch {batch}"),
+        }
+    }
+}
+
+/// Why an append was not accepted. The log is as it was before.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// All blocks are in flight, or the next segment is not prepared yet: call `turn`, then try again.
+    #[error("all blocks are in flight; take a turn and try again")]
+    Full,
+    /// The record, encoded, is too large.
+    #[error("a record of {len} bytes is above the limit of {max} bytes")]
+    TooLarge {
+        /// Its encoded length, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// The disk is full. Room for closing epochs is kept; appends go on when space is freed.
+    #[error("no space: {0}; free some, then appends go on")]
+    NoSpace(IoFault),
+    /// The next segment cannot be prepared for another reason than a full disk. It is tried again.
+    #[error("no segment to write to: {0}")]
+    NoSegment(IoFault),
+    /// The record could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Only the engine writes entries of this kind, or the format does not know it.
+    #[error("entries of kind {} cannot be appended", .0.0)]
+    Kind(Kind),
+    /// The epoch cannot be closed: so many are not committed yet.
+    #[error("{open} epochs are closed and not committed, and no more may be")]
+    EpochsAhead {
+        /// How many.
+        open: u32,
+    },
+    /// The shard has failed before, and acknowledges nothing more.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// The first failure of a shard. It is final: reopen the log and recover.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("shard {shard} has failed: {cause}; reopen the log")]
+pub struct Failure {
+    /// Which shard.
+    pub shard: ShardId,
+    /// What failed first.
+    pub cause: FailureCause,
+}
+
+/// What made a shard fail.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailureCause {
+    /// A write failed.
+    #[error("write of batch {batch} at {at}: {cause}")]
+    Write {
+        /// The batch.
+        batch: BatchNumber,
+        /// Where it was written to.
+        at: Place,
+        /// What the system said.
+        cause: Arc<io::Error>,
+    },
+    /// A write ended short. Nothing is known about the rest.
+    #[error("write of batch {batch} at {at}: {written} of {len} bytes were written")]
+    Short {
+        /// The batch.
+        batch: BatchNumber,
+        /// Where it was written to.
+        at: Place,
+        /// Bytes that were written.
+        written: usize,
+        /// Bytes that were asked for.
+        len: usize,
+    },
+    /// A sync failed. What is durable of the batches since the last one is unknown; no second try.
+    #[error("sync of batches up to {batch}: {cause}")]
+    Sync {
+        /// The last batch that it should have covered.
+        batch: BatchNumber,
+        /// What the system said.
+        cause: Arc<io::Error>,
+    },
+    /// The ring itself failed.
+    #[error("ring: {0}")]
+    Ring(Arc<io::Error>),
+    /// The writer is gone without a close.
+    #[error("its writer was dropped")]
+    Dropped,
+}
+
+/// Why a log that was recovered cannot be opened for writing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What was left of the stream does not verify.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The manifest has no room for another generation.
+    #[error("the manifest would have {0} bytes, which is too much; release old segments")]
+    ManifestTooLarge(usize),
+}
+
+impl From<IoFault> for OpenError {
+    fn from(fault: IoFault) -> Self {
+        Self::Recover(RecoverError::Io(fault))
+    }
+}
+
+/// Why an epoch cannot be waited for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EpochError {
+    /// The epoch belongs to an earlier incarnation and was not committed there; it never will be by itself.
+    #[error("epoch {epoch} is of an earlier incarnation and was not committed")]
+    Earlier {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// Nobody has taken the shard's seat, so it closes no epoch.
+    #[error("shard {shard} has no writer: its seat was not taken")]
+    Untaken {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The shard's writer was closed before it closed the epoch.
+    #[error("the writer of shard {shard} is closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The shard has failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// More epochs may not be closed before one is committed.
+    #[error("{open} epochs are closed and not committed, and no more may be")]
+    Ahead {
+        /// How many.
+        open: u32,
+    },
+}

@@ -1,0 +1,188 @@
+//! The two slots of the manifest: reading them, judging what they say together, and writing the next one.
+
+use std::io;
+
+use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
+use corewal_format::{
+    Generation, MAX_MANIFEST_LEN, Manifest, SEGMENT_HEADER_LEN, ManifestFault,
+};
+
+use crate::error::{Doing, IoFault, ManifestError, RecoverError};
+use crate::layout::{Layout, Listing};
+
+/// Space that is kept allocated for the next manifest, in bytes, so that a full disk cannot block it.
+const NEXT_LEN: u64 = 64 << 10;
+
+/// What stands in the slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A log, and its newest manifest.
+    Log(Box<Manifest>),
+    /// Nothing, or a creation that a crash interrupted before anything was written.
+    Nothing,
+}
+
+/// Reads both slots from the device and judges them together.
+pub(crate) fn read(layout: &Layout, listing: &Listing) -> Result<Found, RecoverError> {
+    let even = read_slot(layout, Generation(0))?;
+    let odd = read_slot(layout, Generation(1))?;
+    let refuse = |cause| {
+        let path = layout.dir.clone();
+        Err(RecoverError::Manifest { path, cause })
+    };
+    match (even, odd) {
+        (Some(even), Some(odd)) => {
+            let (newer, older) =
+                if even.generation > odd.generation { (even, odd) } else { (odd, even) };
+            if older.generation.next() != newer.generation || older.log != newer.log {
+                return refuse(ManifestError::Unrelated(older.generation, newer.generation));
+            }
+            Ok(Found::Log(Box::new(newer)))
+        }
+        (None, None) if has_segment(layout, listing)? => refuse(ManifestError::AllMissing),
+        (None, None) => Ok(Found::Nothing),
+        (None, Some(only)) if only.generation == Generation(1) && !has_segment(layout, listing)? => {
+            Ok(Found::Nothing)
+        }
+        (Some(only), None) | (None, Some(only)) => {
+            refuse(ManifestError::OneMissing(only.generation))
+        }
+    }
+}
+
+/// The manifest in the slot of `slot`'s parity; `None` if there is no file.
+fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, RecoverError> {
+    let path = layout.manifest(slot);
+    let file = match layout.disk.open(&path, Open::READ.direct()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(IoFault::new("open", &path, error).into()),
+    };
+    let refuse = |cause| RecoverError::Manifest { path: path.clone(), cause };
+    let bytes = read_whole(&file)
+        .doing("read", &path)?
+        .ok_or_else(|| refuse(ManifestError::Broken(ManifestFault::Cut)))?;
+    let manifest =
+        Manifest::decode(&bytes).map_err(|fault| refuse(ManifestError::Broken(fault)))?;
+    if manifest.generation.0 % 2 != slot.0 % 2 {
+        return Err(refuse(ManifestError::WrongSlot(manifest.generation)));
+    }
+    Ok(Some(manifest))
+}
+
+/// All bytes of a file, from the device; `None` if it is empty or too long for a manifest.
+fn read_whole(file: &File) -> io::Result<Option<Block>> {
+    file.drop_cache()?;
+    let len = file.len()?;
+    if len == 0 || len > MAX_MANIFEST_LEN as u64 + NEXT_LEN {
+        return Ok(None);
+    }
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
+    file.read_at(&mut block, 0)?;
+    Ok(Some(block))
+}
+
+/// Whether any segment has a header that is not all zeros: then there was a manifest once.
+fn has_segment(layout: &Layout, listing: &Listing) -> Result<bool, IoFault> {
+    for (shard, segments) in &listing.shards {
+        for number in segments {
+            let path = layout.segment(*shard, *number);
+            let file = layout.disk.open(&path, Open::READ.direct()).doing("open", &path)?;
+            let mut block = Block::zeroed(BLOCK_ALIGN);
+            file.drop_cache().doing("sync", &path)?;
+            file.read_at(&mut block, 0).doing("read", &path)?;
+            if block[..SEGMENT_HEADER_LEN].iter().any(|&byte| byte != 0) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Makes what the slots hold durable: a process that died may have left them in the cache.
+pub(crate) fn sync(layout: &Layout) -> Result<(), IoFault> {
+    for slot in [Generation(0), Generation(1)] {
+        let path = layout.manifest(slot);
+        match layout.disk.open(&path, Open::WRITE) {
+            Ok(file) => file.sync_all().doing("sync", &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(IoFault::new("open", &path, error)),
+        }
+    }
+    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)
+}
+
+/// Writes manifests, one generation after the other.
+#[derive(Debug)]
+pub(crate) struct ManifestWriter {
+    layout: Layout,
+    written: Manifest,
+}
+
+impl ManifestWriter {
+    /// Goes on after `written`, which is durable.
+    pub(crate) fn after(layout: Layout, written: Manifest) -> Self {
+        Self { layout, written }
+    }
+
+    /// Creates a log: generations 1 and 2 are durable when this returns, and no segment exists.
+    pub(crate) fn create(layout: Layout, mut first: Manifest) -> Result<Self, IoFault> {
+        first.generation = Generation(1);
+        write(&layout, &first)?;
+        let mut writer = Self::after(layout, first.clone());
+        writer.write(first)?;
+        Ok(writer)
+    }
+
+    /// The newest manifest.
+    pub(crate) fn written(&self) -> &Manifest {
+        &self.written
+    }
+
+    /// Writes `next` as the next generation; it is durable when this returns.
+    ///
+    /// After an error it is unknown whether it is: the caller must stop and recover.
+    pub(crate) fn write(&mut self, mut next: Manifest) -> Result<(), IoFault> {
+        next.generation = self.written.generation.next();
+        write(&self.layout, &next)?;
+        self.written = next;
+        Ok(())
+    }
+}
+
+/// Temporary file, fsync, rename over the generation before the last, fsync of the directory.
+fn write(layout: &Layout, manifest: &Manifest) -> Result<(), IoFault> {
+    let encoded = manifest.encode();
+    let next = layout.manifest_next();
+    let file = next_file(layout, encoded.len() as u64)?;
+    let len = file.len().doing("stat", &next)?.max(encoded.len() as u64);
+    let len = usize::try_from(len).map_err(io::Error::other).doing("stat", &next)?;
+    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
+    block[..encoded.len()].copy_from_slice(&encoded);
+    file.write_at(&block, 0).doing("write", &next)?;
+    file.sync_all().doing("sync", &next)?;
+    let slot = layout.manifest(manifest.generation);
+    layout.disk.rename(&next, &slot).doing("rename", &next)?;
+    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
+    // Space for the generation after this one. Without it the next write may fail on a full disk, and says so.
+    let _ = next_file(layout, NEXT_LEN);
+    Ok(())
+}
+
+/// The file that the next manifest is written to, with at least `len` bytes allocated.
+fn next_file(layout: &Layout, len: u64) -> Result<File, IoFault> {
+    let path = layout.manifest_next();
+    let file = match layout.disk.open(&path, Open::WRITE.direct()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            layout.disk.open(&path, Open::CREATE.direct())
+        }
+        other => other,
+    }
+    .doing("open", &path)?;
+    let len = len.max(NEXT_LEN).next_multiple_of(BLOCK_ALIGN as u64);
+    if file.len().doing("stat", &path)? < len {
+        file.allocate(len).doing("allocate", &path)?;
+    }
+    Ok(file)
+}

@@ -1,0 +1,190 @@
+//! Typed records: rkyv's bounds, hidden behind one trait.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+
+use rkyv::api::high::HighValidator;
+use rkyv::bytecheck::CheckBytes;
+use rkyv::primitive::{ArchivedU64, ArchivedUsize};
+use rkyv::rancor::{self, Source, Strategy, Trace};
+use rkyv::ser::allocator::{Arena, ArenaHandle};
+use rkyv::ser::{Positional, Serializer, Writer};
+use rkyv::{Archive, Serialize};
+
+use corewal_format::{ENTRY_ALIGN, Kind, RkyvLayout, SchemaId};
+
+/// A type that can be appended, and read in place.
+///
+/// Derive rkyv's traits and add one line:
+///
+/// ```
+/// use corewal::Record;
+///
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct Trade {
+///     symbol: String,
+///     price: u64,
+/// }
+///
+/// impl Record for Trade {}
+/// ```
+pub trait Record:
+    Archive<Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>>
+    + for<'a> Serialize<Encoder<'a>>
+{
+    /// The kind of its entries.
+    const KIND: Kind = Kind::PUT;
+}
+
+/// The serializer that writes straight into the block that the kernel will read.
+pub type Encoder<'a> = Strategy<Serializer<Room<'a>, ArenaHandle<'a>, ()>, EncodeError>;
+
+/// Where a record is serialized to: the rest of an open batch, or a count of bytes.
+#[derive(Debug)]
+pub struct Room<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+    wish: Wish,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Write,
+    Count,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, len: 0, wish: Wish::Write }
+    }
+
+    /// Writes nothing, and only learns how long the record is.
+    pub(crate) fn counting() -> Self {
+        Self { bytes: &mut [], len: 0, wish: Wish::Count }
+    }
+}
+
+impl Positional for Room<'_> {
+    fn pos(&self) -> usize {
+        self.len
+    }
+}
+
+impl Writer<EncodeError> for Room<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        let end = self.len + bytes.len();
+        if self.wish == Wish::Write {
+            let room = self.bytes.get_mut(self.len..end).ok_or_else(EncodeError::no_room)?;
+            room.copy_from_slice(bytes);
+        }
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// Serializes `record` into `room` and returns its exact length; rkyv's root is at the end.
+pub(crate) fn encode<T: Record>(
+    record: &T,
+    room: Room<'_>,
+    scratch: &mut Arena,
+) -> Result<usize, EncodeError> {
+    const { assert!(align_of::<T::Archived>() <= ENTRY_ALIGN, "payloads are aligned to 16 bytes") };
+    let mut serializer = Serializer::new(room, scratch.acquire(), ());
+    rkyv::api::serialize_using::<_, EncodeError>(record, &mut serializer)?;
+    Ok(serializer.into_writer().len)
+}
+
+/// Why a record could not be encoded.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the record cannot be encoded: {message}")]
+pub struct EncodeError {
+    message: Cow<'static, str>,
+    /// The block is full; the record goes into the next one.
+    no_room: bool,
+}
+
+impl EncodeError {
+    /// An error of a codec of your own, for [`append_with`](crate::ShardWriter::append_with).
+    #[must_use]
+    pub fn custom(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into(), no_room: false }
+    }
+
+    pub(crate) fn no_room() -> Self {
+        Self { message: Cow::Borrowed("no room"), no_room: true }
+    }
+
+    pub(crate) fn is_no_room(&self) -> bool {
+        self.no_room
+    }
+}
+
+impl fmt::Debug for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EncodeError").field(&self.message).finish()
+    }
+}
+
+impl Trace for EncodeError {
+    fn trace<R>(self, _: R) -> Self
+    where
+        R: fmt::Debug + fmt::Display + Send + Sync + 'static,
+    {
+        self
+    }
+}
+
+impl Source for EncodeError {
+    fn new<T>(source: T) -> Self
+    where
+        T: std::error::Error + Send + Sync + 'static,
+    {
+        match (&source as &dyn Any).downcast_ref::<Self>() {
+            Some(error) => error.clone(),
+            None => Self::custom(source.to_string()),
+        }
+    }
+}
+
+/// Why an entry cannot be read as a record of a type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The segment was written with another schema.
+    #[error("the entry has schema {found}, not {expected}")]
+    Schema {
+        /// The schema of the segment.
+        found: SchemaId,
+        /// The schema that was asked for.
+        expected: SchemaId,
+    },
+    /// The segment was written by a program whose rkyv lays archives out otherwise.
+    #[error("the entry was archived with another layout ({0:?})")]
+    Layout(RkyvLayout),
+    /// The bytes are no valid archive of the type.
+    #[error("no valid archive of this type: {0}")]
+    Invalid(String),
+}
+
+/// How this program's rkyv lays out archives: its cargo features decide, for the whole program.
+pub(crate) fn rkyv_layout() -> RkyvLayout {
+    let low_byte_first = rkyv::to_bytes::<rancor::Error>(&1_u16).is_ok_and(|bytes| bytes[0] == 1);
+    RkyvLayout {
+        endianness: if low_byte_first { 1 } else { 2 },
+        alignment: if align_of::<ArchivedU64>() == 1 { 2 } else { 1 },
+        pointer_width: const {
+            match size_of::<ArchivedUsize>() {
+                2 => 16,
+                4 => 32,
+                _ => 64,
+            }
+        },
+    }
+}
+
+/// Reads an archived record in place, with validation.
+pub(crate) fn access<T: Record>(bytes: &[u8]) -> Result<&T::Archived, AccessError> {
+    rkyv::access::<T::Archived, rancor::Error>(bytes)
+        .map_err(|error| AccessError::Invalid(error.to_string()))
+}

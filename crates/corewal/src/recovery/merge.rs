@@ -1,0 +1,71 @@
+//! The merge of the shards' streams by stamp, one entry in memory for each.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use corewal_format::Stamp;
+
+use crate::error::RecoverError;
+use crate::recovery::stream::ShardStream;
+
+/// A k-way merge: the next entry is the one with the least stamp.
+#[derive(Debug)]
+pub(crate) struct Merge {
+    streams: Vec<ShardStream>,
+    heads: BinaryHeap<Reverse<(Stamp, usize)>>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No stream stands on its first entry yet.
+    New,
+    /// The stream whose entry was returned last must move before the next one.
+    Behind(usize),
+    /// An error was returned; the merge ends here.
+    Broken,
+}
+
+impl Merge {
+    pub(crate) fn new(streams: Vec<ShardStream>) -> Self {
+        Self { streams, heads: BinaryHeap::new(), state: State::New }
+    }
+
+    /// Moves to the next entry; returns the stream that stands on it.
+    pub(crate) fn advance(&mut self) -> Result<Option<&ShardStream>, RecoverError> {
+        let moving = match self.state {
+            State::New => 0..self.streams.len(),
+            State::Behind(index) => index..index + 1,
+            State::Broken => 0..0,
+        };
+        for index in moving {
+            match self.streams[index].advance() {
+                Ok(Some(stamp)) => self.heads.push(Reverse((stamp, index))),
+                Ok(None) => {}
+                Err(error) => {
+                    self.heads.clear();
+                    self.state = State::Broken;
+                    return Err(error);
+                }
+            }
+        }
+        match self.heads.pop() {
+            None => {
+                self.state = State::Broken;
+                Ok(None)
+            }
+            Some(Reverse((_, index))) => {
+                self.state = State::Behind(index);
+                Ok(Some(&self.streams[index]))
+            }
+        }
+    }
+
+    pub(crate) fn read_len(&self) -> u64 {
+        self.streams.iter().map(ShardStream::read_len).sum()
+    }
+
+    pub(crate) fn into_streams(self) -> Vec<ShardStream> {
+        self.streams
+    }
+}

@@ -1,0 +1,213 @@
+//! One shard's entries in order: its ended runs up to their exact ends, then the intact beginning of its
+//! current run. Every batch is verified on the way.
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+use corewal_format::{
+    BatchHeader, BatchNumber, EntryView, Epoch, Generation, Incarnation, LogId, Run, SegmentNumber, Seq,
+    ShardId, Stamp, Void,
+};
+
+use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
+use crate::layout::Layout;
+use crate::recovery::walk::{Cursor, Step, Walker};
+
+/// A stretch of a shard whose end is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Span {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) first_epoch: Epoch,
+    pub(crate) segments: RangeInclusive<SegmentNumber>,
+    pub(crate) first_batch: BatchNumber,
+    pub(crate) first_seq: Seq,
+    pub(crate) last_batch: BatchNumber,
+    pub(crate) last_batch_at: u64,
+    pub(crate) last_kept_seq: Seq,
+    pub(crate) voids: VecDeque<Void>,
+}
+
+impl From<&Run> for Span {
+    fn from(run: &Run) -> Self {
+        Self {
+            incarnation: run.incarnation,
+            first_epoch: run.first_epoch,
+            segments: run.first_segment..=run.last_segment,
+            first_batch: run.first_batch,
+            first_seq: run.first_seq,
+            last_batch: run.last_batch,
+            last_batch_at: run.last_batch_at,
+            last_kept_seq: run.last_kept_seq,
+            voids: run.voids.iter().copied().collect(),
+        }
+    }
+}
+
+/// The entries of one shard.
+#[derive(Debug)]
+pub(crate) struct ShardStream {
+    layout: Layout,
+    log: LogId,
+    shard: ShardId,
+    generation: Generation,
+    spans: VecDeque<Span>,
+    walker: Option<Walker>,
+    batch: Option<OpenBatch>,
+    /// Bytes of the batches that were read.
+    read_len: u64,
+}
+
+/// The batch that the stream is in; its bytes are in the walker's window.
+#[derive(Debug, Clone, Copy)]
+struct OpenBatch {
+    header: BatchHeader,
+    /// Offset of the current entry in the body.
+    at: usize,
+    /// Offset behind it.
+    next_at: usize,
+    /// Nothing above is delivered.
+    last_kept_seq: Seq,
+}
+
+impl ShardStream {
+    pub(crate) fn new(
+        layout: Layout,
+        log: LogId,
+        shard: ShardId,
+        generation: Generation,
+        spans: VecDeque<Span>,
+    ) -> Self {
+        Self { layout, log, shard, generation, spans, walker: None, batch: None, read_len: 0 }
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    pub(crate) fn read_len(&self) -> u64 {
+        self.read_len
+    }
+
+    /// Moves to the next entry and returns its stamp.
+    pub(crate) fn advance(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        loop {
+            if let Some(batch) = &mut self.batch {
+                batch.at = batch.next_at;
+                if let Some(stamp) = self.settle() {
+                    return Ok(Some(stamp));
+                }
+                self.batch = None;
+            }
+            if !self.next_batch()? {
+                return Ok(None);
+            }
+            if let Some(stamp) = self.settle() {
+                return Ok(Some(stamp));
+            }
+            self.batch = None;
+        }
+    }
+
+    /// The stamp of the entry at the batch's offset, if it has one that is kept.
+    fn settle(&mut self) -> Option<Stamp> {
+        let mut batch = self.batch?;
+        let (entry, next_at) = self.entry_at(&batch)?;
+        let stamp = entry.stamp;
+        if stamp.seq > batch.last_kept_seq {
+            return None;
+        }
+        batch.next_at = next_at;
+        self.batch = Some(batch);
+        Some(stamp)
+    }
+
+    /// The entry that the stream stands on.
+    pub(crate) fn entry(&self) -> Option<(EntryView<'_>, BatchHeader)> {
+        let batch = self.batch.as_ref()?;
+        self.entry_at(batch).map(|(entry, _)| (entry, batch.header))
+    }
+
+    fn entry_at(&self, batch: &OpenBatch) -> Option<(EntryView<'_>, usize)> {
+        let bytes = self.walker.as_ref()?.held(&batch.header);
+        batch.header.entry_at(bytes, batch.at)
+    }
+
+    /// The schema and layout of the segment that the current entry stands in.
+    pub(crate) fn segment(&self) -> Option<&corewal_format::SegmentHeader> {
+        Some(&self.walker.as_ref()?.segment()?.header)
+    }
+
+    /// Moves to the next batch of the span, or of the next span.
+    fn next_batch(&mut self) -> Result<bool, RecoverError> {
+        loop {
+            let Some(span) = self.spans.front_mut() else { return Ok(false) };
+            let walker = self.walker.get_or_insert_with(|| {
+                let cursor = Cursor {
+                    segment: *span.segments.start(),
+                    at: 0,
+                    expected: span.first_batch,
+                    least_seq: span.first_seq,
+                    least_epoch: span.first_epoch,
+                };
+                Walker::new(
+                    self.layout.clone(),
+                    self.log,
+                    self.shard,
+                    span.incarnation,
+                    span.segments.clone(),
+                    cursor,
+                )
+            });
+            if walker.cursor().expected > span.last_batch {
+                self.spans.pop_front();
+                self.walker = None;
+                continue;
+            }
+            if let Some(void) = span.voids.front()
+                && walker.cursor().expected == void.first_batch
+            {
+                walker.jump(behind(void, walker.cursor()));
+                span.voids.pop_front();
+                continue;
+            }
+            let place = walker.place();
+            let header = match walker.step()? {
+                Step::Batch(header) => header,
+                Step::Stop(reason) => return Err(below_end(span, place, reason, self.generation)),
+            };
+            if header.number == span.last_batch
+                && (header.segment, header.at()) != (*span.segments.end(), span.last_batch_at)
+            {
+                let found = header.number;
+                let reason = Reason::OtherBatch { expected: span.last_batch, found };
+                return Err(below_end(span, place, reason, self.generation));
+            }
+            self.read_len += header.disk_len();
+            let last_kept_seq = span.last_kept_seq;
+            self.batch = Some(OpenBatch { header, at: 0, next_at: 0, last_kept_seq });
+            return Ok(true);
+        }
+    }
+}
+
+fn behind(void: &Void, before: Cursor) -> Cursor {
+    Cursor {
+        segment: void.to_segment,
+        at: void.to_at,
+        expected: void.last_batch.next(),
+        least_seq: void.last_seq.next(),
+        least_epoch: before.least_epoch,
+    }
+}
+
+/// A bad place below a recorded end is damage: the record is the proof.
+fn below_end(
+    span: &Span,
+    at: corewal_format::Place,
+    reason: Reason,
+    generation: Generation,
+) -> RecoverError {
+    let claim = Claim::RunEnd(span.last_batch);
+    let witness = Some(Witness { claim, source: Source::Manifest(generation) });
+    RecoverError::Damaged(Box::new(Damage { at, reason, witness }))
+}

@@ -1,0 +1,291 @@
+//! Walking over the batches of a run: from place to place, by number, across segments.
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
+use corewal_format::{
+    BatchFault, BatchHeader, BatchNumber, BatchView, BodyFault, Epoch, Incarnation,
+    LogId, MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
+};
+
+use crate::error::{Doing, IoFault, Reason};
+use crate::layout::Layout;
+use crate::recovery::window::Window;
+
+/// A segment that was opened for reading.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenSegment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: File,
+    /// Bytes that the file really has.
+    pub(crate) file_len: u64,
+}
+
+/// What opening a segment found.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Segment(Box<OpenSegment>),
+    /// No copy of the header is readable; the better reason of the two.
+    Unreadable(SegmentFault, File),
+    Missing,
+}
+
+/// Opens a segment and reads its header, either copy.
+pub(crate) fn open_segment(
+    layout: &Layout,
+    shard: ShardId,
+    number: SegmentNumber,
+) -> Result<Opened, IoFault> {
+    let path = layout.segment(shard, number);
+    let file = match layout.disk.open(&path, Open::READ.direct()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Missing),
+        Err(error) => return Err(IoFault::new("open", &path, error)),
+    };
+    file.drop_cache().doing("drop from the cache", &path)?;
+    let file_len = file.len().doing("stat", &path)?;
+    // The second copy stands one block behind the first, and the block's size is in the header: look at
+    // every size that there can be.
+    let mut block = Block::zeroed(2 * MAX_BLOCK_LEN as usize);
+    let read = file.read_at(&mut block, 0).doing("read", &path)?;
+    let first = SegmentHeader::decode(0, &block[..read.min(BLOCK_ALIGN)]);
+    let second = std::iter::successors(Some(512_usize), |len| Some(len * 2))
+        .take_while(|&len| len <= MAX_BLOCK_LEN as usize)
+        .filter_map(|at| SegmentHeader::decode(1, block[..read].get(at..)?).ok().zip(Some(at)))
+        .find_map(|(header, at)| (header.copy_at(1) == at as u64).then_some(header));
+    match (first, second) {
+        (Ok(header), _) | (Err(_), Some(header)) => {
+            Ok(Opened::Segment(Box::new(OpenSegment { header, file, file_len })))
+        }
+        (Err(fault), None) => Ok(Opened::Unreadable(fault, file)),
+    }
+}
+
+/// Compares a segment's header with what must stand there.
+pub(crate) fn check_segment(
+    header: &SegmentHeader,
+    log: LogId,
+    shard: ShardId,
+    number: SegmentNumber,
+    incarnation: Incarnation,
+) -> Result<(), Reason> {
+    if header.log != log {
+        return Err(Reason::OtherLog(header.log));
+    }
+    if (header.shard, header.segment) != (shard, number) {
+        return Err(Reason::OtherSegment(header.shard, header.segment));
+    }
+    if header.incarnation != incarnation {
+        return Err(Reason::OtherIncarnation { found: header.incarnation, known: incarnation });
+    }
+    Ok(())
+}
+
+/// Where a walk stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) segment: SegmentNumber,
+    pub(crate) at: u64,
+    /// The batch that must come next.
+    pub(crate) expected: BatchNumber,
+    /// The lowest seq that it may start with.
+    pub(crate) least_seq: Seq,
+    /// The lowest epoch that it may have.
+    pub(crate) least_epoch: Epoch,
+}
+
+/// One step of a walk.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The next batch, verified; its bytes are in the window until the next step.
+    Batch(BatchHeader),
+    /// The first place that does not verify.
+    Stop(Reason),
+}
+
+/// Walks over one run.
+#[derive(Debug)]
+pub(crate) struct Walker {
+    layout: Layout,
+    log: LogId,
+    shard: ShardId,
+    incarnation: Incarnation,
+    /// Segments that belong to the run.
+    segments: RangeInclusive<SegmentNumber>,
+    cursor: Cursor,
+    open: Option<OpenSegment>,
+    window: Window,
+}
+
+impl Walker {
+    pub(crate) fn new(
+        layout: Layout,
+        log: LogId,
+        shard: ShardId,
+        incarnation: Incarnation,
+        segments: RangeInclusive<SegmentNumber>,
+        first: Cursor,
+    ) -> Self {
+        let window = Window::new();
+        Self { layout, log, shard, incarnation, segments, cursor: first, open: None, window }
+    }
+
+    pub(crate) fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    /// Goes on somewhere else: behind a void range.
+    pub(crate) fn jump(&mut self, cursor: Cursor) {
+        if cursor.segment != self.cursor.segment {
+            self.open = None;
+            self.window.forget();
+        }
+        self.cursor = cursor;
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place { shard: self.shard, segment: self.cursor.segment, at: self.cursor.at }
+    }
+
+    /// The segment that the walk is in, opened by the last step.
+    pub(crate) fn segment(&self) -> Option<&OpenSegment> {
+        self.open.as_ref()
+    }
+
+    /// The bytes of the batch that the last step returned, from its header on.
+    pub(crate) fn held(&self, header: &BatchHeader) -> &[u8] {
+        let len = usize::try_from(header.disk_len()).expect("the batch is in memory");
+        self.window.held(header.at(), len)
+    }
+
+    /// The next batch of the run, or why there is none at this place.
+    pub(crate) fn step(&mut self) -> Result<Step, IoFault> {
+        let reason = match self.batch_here()? {
+            Ok(header) => return Ok(Step::Batch(self.advance(header))),
+            Err(reason) => reason,
+        };
+        // The batch may have been too large for the rest of the segment, and opened the next one.
+        let next = self.cursor.segment.next();
+        if self.segments.contains(&next) {
+            let here = (self.cursor, self.open.take());
+            self.cursor.segment = next;
+            self.cursor.at = self.first_batch_at()?;
+            self.window.forget();
+            if let Ok(header) = self.batch_here()? {
+                return Ok(Step::Batch(self.advance(header)));
+            }
+            (self.cursor, self.open) = here;
+            self.window.forget();
+        }
+        Ok(Step::Stop(reason))
+    }
+
+    fn advance(&mut self, header: BatchHeader) -> BatchHeader {
+        self.cursor.at = header.at() + header.disk_len();
+        self.cursor.expected = header.number.next();
+        self.cursor.least_seq = header.last_seq().next();
+        self.cursor.least_epoch = header.epoch;
+        header
+    }
+
+    /// Offset of the first batch of the segment at the cursor; 0 if its header cannot be read.
+    fn first_batch_at(&mut self) -> Result<u64, IoFault> {
+        Ok(self.open_here()?.map_or(0, |open| open.header.first_batch_at()))
+    }
+
+    fn open_here(&mut self) -> Result<Result<&OpenSegment, Reason>, IoFault> {
+        if self.open.is_none() {
+            match open_segment(&self.layout, self.shard, self.cursor.segment)? {
+                Opened::Missing => return Ok(Err(Reason::SegmentMissing)),
+                Opened::Unreadable(fault, _) => return Ok(Err(Reason::SegmentHeader(fault))),
+                Opened::Segment(open) => {
+                    let number = self.cursor.segment;
+                    let fits =
+                        check_segment(&open.header, self.log, self.shard, number, self.incarnation);
+                    if let Err(reason) = fits {
+                        return Ok(Err(reason));
+                    }
+                    self.open = Some(*open);
+                }
+            }
+        }
+        Ok(self.open.as_ref().ok_or(Reason::SegmentMissing))
+    }
+
+    /// Verifies the batch at the cursor.
+    fn batch_here(&mut self) -> Result<Result<BatchHeader, Reason>, IoFault> {
+        let open = match self.open_here()? {
+            Ok(open) => open.clone(),
+            Err(reason) => return Ok(Err(reason)),
+        };
+        if self.cursor.at < open.header.first_batch_at() {
+            self.cursor.at = open.header.first_batch_at();
+        }
+        let Cursor { segment, at, expected, .. } = self.cursor;
+        let path = || self.layout.segment(self.shard, segment);
+        let block_len = open.header.block_len as usize;
+        if at + u64::from(open.header.block_len) > open.header.segment_len {
+            return Ok(Err(Reason::Batch { expected, fault: BatchFault::Zero }));
+        }
+        let block = u32::try_from(at / u64::from(open.header.block_len)).expect("at most 4 GiB");
+        let bytes = match self.window.bytes(&open.file, at, block_len) {
+            Ok(bytes) => bytes,
+            Err(error) => return unreadable(error).map_err(|error| IoFault::new("read", &path(), error)),
+        };
+        let header = match BatchHeader::decode(
+            self.log,
+            self.shard,
+            segment,
+            self.incarnation,
+            block,
+            bytes,
+        ) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(Reason::Batch { expected, fault })),
+        };
+        if let Err(reason) = self.check_order(&header) {
+            return Ok(Err(reason));
+        }
+        let batch = header.number;
+        if at + header.disk_len() > open.header.segment_len.min(open.file_len)
+            || header.block_len != open.header.block_len
+        {
+            return Ok(Err(Reason::Body { batch, fault: BodyFault::Cut }));
+        }
+        let len = usize::try_from(header.disk_len()).expect("at most a segment");
+        let bytes = match self.window.bytes(&open.file, at, len) {
+            Ok(bytes) => bytes,
+            Err(error) => return unreadable(error).map_err(|error| IoFault::new("read", &path(), error)),
+        };
+        match header.verify(self.log, bytes) {
+            Ok(_) => Ok(Ok(header)),
+            Err(fault) => Ok(Err(Reason::Body { batch, fault })),
+        }
+    }
+
+    fn check_order(&self, header: &BatchHeader) -> Result<(), Reason> {
+        let Cursor { expected, least_seq, least_epoch, .. } = self.cursor;
+        let batch = header.number;
+        if batch != expected {
+            return Err(Reason::OtherBatch { expected, found: batch });
+        }
+        if header.first_seq < least_seq {
+            return Err(Reason::Order { batch, what: "seq" });
+        }
+        if header.epoch < least_epoch {
+            return Err(Reason::Order { batch, what: "epoch" });
+        }
+        Ok(())
+    }
+}
+
+/// A device that cannot read a place is no end of the log: the reason is kept, and recovery refuses.
+fn unreadable<T>(error: io::Error) -> io::Result<Result<T, Reason>> {
+    Ok(Err(Reason::Unreadable(error.to_string())))
+}
+
+/// Verifies a batch whose bytes are in memory, for its entries.
+pub(crate) fn view<'a>(log: LogId, header: &BatchHeader, bytes: &'a [u8]) -> BatchView<'a> {
+    header.verify(log, bytes).expect("verified by the step that read it")
+}
