@@ -1,6 +1,8 @@
 //! The batch: one header with its promises, and its entries, in whole blocks of its own.
 
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{
     BatchNumber, Chain, Crc, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryFlags, EntryHeader, Epoch,
     Incarnation, Kind, LogId, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Seed, SegmentNumber, Seq, ShardId,
@@ -36,6 +38,30 @@ const _: () =
     assert!(AT_RESERVED < BATCH_HEADER_LEN && BATCH_HEADER_LEN.is_multiple_of(ENTRY_ALIGN));
 const _: () = assert!(BATCH_HEADER_LEN + ENTRY_HEADER_LEN <= MIN_BLOCK_LEN as usize);
 const _: () = assert!(AT_CRC + 4 == AT_FLAGS && AT_LAST_DELTA + 4 == AT_BLOCK_SHIFT);
+
+/// The fields of a batch header as the format document lists them.
+#[cfg(test)]
+pub(crate) const FIELDS: &[Field] = &[
+    ("magic", AT_MAGIC, 4),
+    ("crc", AT_CRC, 4),
+    ("flags", AT_FLAGS, 2),
+    ("shard", AT_SHARD, 2),
+    ("block", AT_BLOCK, 4),
+    ("segment", AT_SEGMENT, 8),
+    ("incarnation", AT_INCARNATION, 8),
+    ("batch number", AT_NUMBER, 8),
+    ("first seq", AT_FIRST_SEQ, 8),
+    ("epoch", AT_EPOCH, 8),
+    ("durable batch", AT_DURABLE_BATCH, 8),
+    ("durable seq", AT_DURABLE_SEQ, 8),
+    ("committed epoch", AT_COMMITTED_EPOCH, 8),
+    ("entry count", AT_ENTRY_COUNT, 4),
+    ("body length", AT_BODY_LEN, 4),
+    ("body crc", AT_BODY_CRC, 4),
+    ("last delta", AT_LAST_DELTA, 4),
+    ("block shift", AT_BLOCK_SHIFT, 1),
+    ("reserved", AT_RESERVED, BATCH_HEADER_LEN - AT_RESERVED),
+];
 
 /// Flags of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -271,8 +297,9 @@ impl BatchHeader {
         let possible = [
             ("flags", self.flags.0 <= 2),
             ("block size", (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&self.block_len)),
+            ("block size", self.block_len.is_power_of_two()),
             ("batch number", self.number.0 > 0 && self.number.0 < u64::MAX),
-            ("first seq", self.first_seq.0 > 0),
+            ("first seq", self.first_seq.0 > 0 && self.first_seq.0 < u64::MAX),
             ("last seq", self.last_seq().0 < u64::MAX),
             ("epoch", self.epoch.0 > 0 && self.epoch.0 < u64::MAX),
             ("durable batch", self.durable_batch < self.number),
@@ -336,6 +363,10 @@ impl BatchHeader {
             let at = body_end - rest.len();
             let damaged = BodyFault::Entry { index, at };
             let (entry, crc) = EntryHeader::parse(rest).ok_or(damaged)?;
+            // So that the sums below stay far from the end of `usize`, also where it has 32 bits.
+            if entry.len > self.body_len {
+                return Err(damaged);
+            }
             let end = ENTRY_HEADER_LEN + entry.len as usize;
             let bytes = rest.get(..end).ok_or(damaged)?;
             let padding = rest.get(end..entry.stride()).ok_or(damaged)?;
@@ -345,15 +376,18 @@ impl BatchHeader {
             if !is_zero(padding) {
                 return Err(BodyFault::Padding);
             }
-            self.check_entry(index, &entry, last_delta)?;
+            self.check_entry(index, &entry, &bytes[ENTRY_HEADER_LEN..], last_delta)?;
             chain = chain.link(crc);
             last_delta = Some(entry.delta);
             rest = &rest[entry.stride()..];
         }
-        if chain.crc() != self.body_crc || last_delta.unwrap_or(0) != self.last_delta {
+        let sealed_over = chain.crc() == self.body_crc
+            && last_delta.unwrap_or(0) == self.last_delta
+            && rest.is_empty();
+        if !sealed_over {
             return Err(BodyFault::Body);
         }
-        if !is_zero(rest) || !is_zero(&batch[body_end..]) {
+        if !is_zero(&batch[body_end..]) {
             return Err(BodyFault::Padding);
         }
         Ok(BatchView { header: *self, batch })
@@ -377,6 +411,7 @@ impl BatchHeader {
         &self,
         index: u32,
         entry: &EntryHeader,
+        payload: &[u8],
         last_delta: Option<u32>,
     ) -> Result<(), BodyFault> {
         let last = index + 1 == self.entry_count;
@@ -393,7 +428,10 @@ impl BatchHeader {
                 !(last && entry.flags.contains(EntryFlags::GROUP_CONTINUES))
             }),
             ("barrier", barrier == (last && self.flags.contains(BatchFlags::BARRIER))),
-            ("timestamp", !entry.flags.contains(EntryFlags::TIMESTAMP) || entry.len >= 16),
+            ("timestamp", {
+                !entry.flags.contains(EntryFlags::TIMESTAMP)
+                    || payload.get(8..16).is_some_and(is_zero)
+            }),
         ];
         possible.iter().try_for_each(|&(what, holds)| {
             if holds { Ok(()) } else { Err(BodyFault::Impossible { index, what }) }

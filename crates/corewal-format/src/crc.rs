@@ -1,5 +1,8 @@
 //! CRC32C and the seeds that bind bytes to their place.
 
+use crate::bytes::put;
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{Incarnation, LogId, SegmentNumber, ShardId};
 
 /// A CRC32C value (RFC 3720, appendix B.4; polynomial 0x1EDC6F41, reflected).
@@ -25,6 +28,7 @@ pub(crate) fn extend(crc: Crc, bytes: &[u8]) -> Crc {
 
 #[cfg(any(test, not(feature = "std")))]
 fn extend_by_table(crc: Crc, bytes: &[u8]) -> Crc {
+    #[expect(clippy::cast_possible_truncation, reason = "an index of 256 values fits")]
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
         let mut index = 0;
@@ -46,6 +50,26 @@ fn extend_by_table(crc: Crc, bytes: &[u8]) -> Crc {
     })
 }
 
+/// Bytes of a place, as its CRC becomes the seed.
+pub(crate) const PLACE_LEN: usize = 38;
+const AT_LOG: usize = 0;
+const AT_SHARD: usize = 16;
+const AT_SEGMENT: usize = 18;
+const AT_INCARNATION: usize = 26;
+const AT_BLOCK: usize = 34;
+
+const _: () = assert!(AT_BLOCK + 4 == PLACE_LEN);
+
+/// The fields of a place as the format document lists them.
+#[cfg(test)]
+pub(crate) const PLACE_FIELDS: &[Field] = &[
+    ("log id", AT_LOG, 16),
+    ("shard", AT_SHARD, 2),
+    ("segment", AT_SEGMENT, 8),
+    ("incarnation", AT_INCARNATION, 8),
+    ("block", AT_BLOCK, 4),
+];
+
 /// Where every CRC of a batch starts: derived from the one place where the batch may stand.
 ///
 /// So nothing verifies that an earlier life of a recycled file left behind, that was written to a wrong
@@ -63,16 +87,12 @@ impl Seed {
         incarnation: Incarnation,
         block: u32,
     ) -> Self {
-        let mut bytes = [0; 38];
-        let (log_part, rest) = bytes.split_at_mut(16);
-        log_part.copy_from_slice(&log.0);
-        let (shard_part, rest) = rest.split_at_mut(2);
-        shard_part.copy_from_slice(&shard.0.to_le_bytes());
-        let (segment_part, rest) = rest.split_at_mut(8);
-        segment_part.copy_from_slice(&segment.0.to_le_bytes());
-        let (incarnation_part, block_part) = rest.split_at_mut(8);
-        incarnation_part.copy_from_slice(&incarnation.0.to_le_bytes());
-        block_part.copy_from_slice(&block.to_le_bytes());
+        let mut bytes = [0; PLACE_LEN];
+        put(&mut bytes, AT_LOG, log.0);
+        put(&mut bytes, AT_SHARD, shard.0.to_le_bytes());
+        put(&mut bytes, AT_SEGMENT, segment.0.to_le_bytes());
+        put(&mut bytes, AT_INCARNATION, incarnation.0.to_le_bytes());
+        put(&mut bytes, AT_BLOCK, block.to_le_bytes());
         Self(crc32c(&bytes))
     }
 
@@ -118,9 +138,18 @@ mod tests {
     }
 
     #[test]
+    fn the_seed_and_chain_of_the_format_document_hold() {
+        let log = LogId(*b"golden log no. 1");
+        let seed = Seed::of(log, ShardId(3), SegmentNumber(17), Incarnation(2), 5);
+        assert_eq!(seed.crc(b""), 0x169D_1777);
+        assert_eq!(seed.crc(b"123456789"), 0x5719_9A57);
+        assert_eq!(seed.chain().link(0x0102_0304).crc(), 0xB635_433E);
+    }
+
+    #[test]
     fn table_and_hardware_agree() {
         let bytes: Vec<u8> =
-            (0..1000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+            (0..1000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
         for len in 0..bytes.len() {
             assert_eq!(extend(7, &bytes[..len]), extend_by_table(7, &bytes[..len]), "{len} bytes");
         }

@@ -1,6 +1,8 @@
 //! One entry: a header of 16 bytes, then its payload, then zeros up to a multiple of 16.
 
 use crate::bytes::{put, u16_at, u32_at};
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{Crc, Seed};
 
 /// Bytes of an entry's header.
@@ -16,6 +18,16 @@ const AT_DELTA: usize = 12;
 
 const _: () =
     assert!(AT_DELTA + 4 == ENTRY_HEADER_LEN && ENTRY_HEADER_LEN.is_multiple_of(ENTRY_ALIGN));
+
+/// The fields of an entry header as the format document lists them.
+#[cfg(test)]
+pub(crate) const FIELDS: &[Field] = &[
+    ("crc", AT_CRC, 4),
+    ("length", AT_LEN, 4),
+    ("kind", AT_KIND, 2),
+    ("flags", AT_FLAGS, 2),
+    ("delta", AT_DELTA, 4),
+];
 
 /// `len` rounded up to where the next entry starts.
 #[must_use]

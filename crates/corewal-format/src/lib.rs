@@ -31,6 +31,8 @@ mod batch;
 mod bytes;
 mod crc;
 mod entry;
+#[cfg(test)]
+mod format_doc;
 mod id;
 mod manifest;
 mod name;

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
 use crate::crc::extend;
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{
     BatchNumber, Crc, Epoch, FORMAT_VERSION, Generation, Incarnation, LogId, SegmentNumber, Seq,
     ShardId,
@@ -16,7 +18,7 @@ pub const MAX_MANIFEST_LEN: usize = 64 << 20;
 
 const MAGIC: [u8; 8] = *b"CWALMANI";
 
-const HEADER_LEN: usize = 96;
+pub(crate) const HEADER_LEN: usize = 96;
 const AT_MAGIC: usize = 0;
 const AT_CRC: usize = 8;
 const AT_VERSION: usize = 12;
@@ -33,7 +35,7 @@ const AT_CHECKPOINT_LEN: usize = 76;
 const AT_CHECKPOINT_EPOCH: usize = 80;
 const AT_HEADER_RESERVED: usize = 88;
 
-const SHARD_LEN: usize = 96;
+pub(crate) const SHARD_LEN: usize = 96;
 const AT_SHARD: usize = 0;
 const AT_SHARD_FLAGS: usize = 2;
 const AT_RUN_COUNT: usize = 4;
@@ -49,10 +51,10 @@ const AT_DURABLE_SEQ: usize = 72;
 const AT_BARRIER: usize = 80;
 const AT_SHARD_RESERVED: usize = 88;
 
-const SHARD_ACTIVE: u16 = 1;
-const SHARD_HAS_CURRENT: u16 = 2;
+pub(crate) const SHARD_ACTIVE: u16 = 1;
+pub(crate) const SHARD_HAS_CURRENT: u16 = 2;
 
-const RUN_LEN: usize = 80;
+pub(crate) const RUN_LEN: usize = 80;
 const AT_FIRST_SEGMENT: usize = 0;
 const AT_LAST_SEGMENT: usize = 8;
 const AT_FIRST_BATCH: usize = 16;
@@ -65,7 +67,7 @@ const AT_LAST_BATCH_AT: usize = 64;
 const AT_VOID_COUNT: usize = 72;
 const AT_RUN_ZERO: usize = 76;
 
-const VOID_LEN: usize = 72;
+pub(crate) const VOID_LEN: usize = 72;
 const AT_VOID_FROM_SEGMENT: usize = 0;
 const AT_VOID_FROM_AT: usize = 8;
 const AT_VOID_TO_SEGMENT: usize = 16;
@@ -81,6 +83,76 @@ const _: () = assert!(AT_HEADER_RESERVED + 8 == HEADER_LEN);
 const _: () = assert!(AT_SHARD_RESERVED + 8 == SHARD_LEN);
 const _: () = assert!(AT_RUN_ZERO + 4 == RUN_LEN);
 const _: () = assert!(AT_VOID_ZERO + 4 == VOID_LEN);
+
+/// The fields of a manifest header as the format document lists them.
+#[cfg(test)]
+pub(crate) const HEADER_FIELDS: &[Field] = &[
+    ("magic", AT_MAGIC, 8),
+    ("crc", AT_CRC, 4),
+    ("version", AT_VERSION, 2),
+    ("zero", AT_HEADER_ZERO, 2),
+    ("length", AT_LEN, 4),
+    ("shard count", AT_SHARD_COUNT, 4),
+    ("log id", AT_LOG, 16),
+    ("generation", AT_GENERATION, 8),
+    ("incarnation", AT_INCARNATION, 8),
+    ("committed epoch", AT_COMMITTED_EPOCH, 8),
+    ("first epoch", AT_FIRST_EPOCH, 8),
+    ("pipeline bound", AT_PIPELINE_BOUND, 4),
+    ("checkpoint length", AT_CHECKPOINT_LEN, 4),
+    ("checkpoint epoch", AT_CHECKPOINT_EPOCH, 8),
+    ("reserved", AT_HEADER_RESERVED, 8),
+];
+
+/// The fields of a shard record as the format document lists them.
+#[cfg(test)]
+pub(crate) const SHARD_FIELDS: &[Field] = &[
+    ("shard", AT_SHARD, 2),
+    ("flags", AT_SHARD_FLAGS, 2),
+    ("run count", AT_RUN_COUNT, 4),
+    ("next segment", AT_NEXT_SEGMENT, 8),
+    ("next batch", AT_NEXT_BATCH, 8),
+    ("next seq", AT_NEXT_SEQ, 8),
+    ("released seq", AT_RELEASED_SEQ, 8),
+    ("current segment", AT_CURRENT_SEGMENT, 8),
+    ("current batch", AT_CURRENT_BATCH, 8),
+    ("current seq", AT_CURRENT_SEQ, 8),
+    ("durable batch", AT_DURABLE_BATCH, 8),
+    ("durable seq", AT_DURABLE_SEQ, 8),
+    ("barrier", AT_BARRIER, 8),
+    ("reserved", AT_SHARD_RESERVED, 8),
+];
+
+/// The fields of a run as the format document lists them.
+#[cfg(test)]
+pub(crate) const RUN_FIELDS: &[Field] = &[
+    ("first segment", AT_FIRST_SEGMENT, 8),
+    ("last segment", AT_LAST_SEGMENT, 8),
+    ("first batch", AT_FIRST_BATCH, 8),
+    ("last batch", AT_LAST_BATCH, 8),
+    ("first seq", AT_RUN_FIRST_SEQ, 8),
+    ("last kept seq", AT_LAST_KEPT_SEQ, 8),
+    ("incarnation", AT_RUN_INCARNATION, 8),
+    ("first epoch", AT_RUN_FIRST_EPOCH, 8),
+    ("last batch at", AT_LAST_BATCH_AT, 8),
+    ("void count", AT_VOID_COUNT, 4),
+    ("zero", AT_RUN_ZERO, 4),
+];
+
+/// The fields of a void as the format document lists them.
+#[cfg(test)]
+pub(crate) const VOID_FIELDS: &[Field] = &[
+    ("from segment", AT_VOID_FROM_SEGMENT, 8),
+    ("from at", AT_VOID_FROM_AT, 8),
+    ("to segment", AT_VOID_TO_SEGMENT, 8),
+    ("to at", AT_VOID_TO_AT, 8),
+    ("first batch", AT_VOID_FIRST_BATCH, 8),
+    ("last batch", AT_VOID_LAST_BATCH, 8),
+    ("first seq", AT_VOID_FIRST_SEQ, 8),
+    ("last seq", AT_VOID_LAST_SEQ, 8),
+    ("cause", AT_VOID_CAUSE, 4),
+    ("zero", AT_VOID_ZERO, 4),
+];
 
 /// What a log knows for certain; generation after generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +281,16 @@ pub enum VoidCause {
     Salvaged,
 }
 
+impl VoidCause {
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            Self::Truncated => 1,
+            Self::Uncommitted => 2,
+            Self::Salvaged => 3,
+        }
+    }
+}
+
 /// Why bytes are not a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -247,11 +329,13 @@ impl Manifest {
     ///
     /// # Panics
     /// If it is longer than [`MAX_MANIFEST_LEN`], or the checkpoint's bytes than [`MAX_CHECKPOINT_LEN`]:
-    /// callers refuse such input before.
+    /// callers refuse such input before. If no reader would take it: a log whose manifest cannot be read
+    /// is lost.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let len = self.encoded_len();
         assert!(len <= MAX_MANIFEST_LEN, "manifest of {len} bytes");
+        assert_eq!(self.check(), Ok(()), "a manifest that no reader takes");
         let mut out = Vec::with_capacity(len);
         out.resize(HEADER_LEN, 0);
         let checkpoint = self.checkpoint.as_ref();
@@ -340,8 +424,13 @@ impl Manifest {
 
     fn check(&self) -> Result<(), &'static str> {
         let checkpoint_epoch = self.checkpoint.as_ref().map_or(Epoch(0), |it| it.epoch);
+        let room = |number: u64| number < u64::MAX;
         let possible = [
-            ("generation", self.generation.0 > 0),
+            ("generation", self.generation.0 > 0 && room(self.generation.0)),
+            ("incarnation", room(self.incarnation.0)),
+            ("committed epoch", room(self.committed_epoch.0)),
+            ("first epoch", room(self.first_epoch.0)),
+            ("checkpoint epoch", self.checkpoint.is_none() || checkpoint_epoch.0 > 0),
             ("shard order", self.shards.is_sorted_by(|a, b| a.shard < b.shard)),
             ("checkpoint epoch", checkpoint_epoch <= self.committed_epoch),
         ];
@@ -458,6 +547,7 @@ impl ShardRecord {
             ("next segment", room(self.next_segment.0)),
             ("next batch", room(self.next_batch.0)),
             ("next seq", room(self.next_seq.0)),
+            ("released seq", self.released_seq.0 < u64::MAX),
             ("current run", current_holds && current_follows),
             ("current run of a retired shard", self.active || self.current.is_none()),
             ("durable batch", self.durable_batch.0 < u64::MAX && self.durable_seq.0 < u64::MAX),
@@ -514,6 +604,7 @@ impl Run {
         let voids_hold = self.voids.iter().all(|void| {
             (void.from_segment, void.from_at) < (void.to_segment, void.to_at)
                 && void.first_batch <= void.last_batch
+                && void.last_seq.0 < u64::MAX
                 && void.first_seq <= void.last_seq.next()
                 && self.first_segment <= void.from_segment
                 && (void.to_segment, void.to_at) <= (self.last_segment, self.last_batch_at)
@@ -544,12 +635,7 @@ impl Void {
         put(&mut bytes, AT_VOID_LAST_BATCH, self.last_batch.0.to_le_bytes());
         put(&mut bytes, AT_VOID_FIRST_SEQ, self.first_seq.0.to_le_bytes());
         put(&mut bytes, AT_VOID_LAST_SEQ, self.last_seq.0.to_le_bytes());
-        let cause: u32 = match self.cause {
-            VoidCause::Truncated => 1,
-            VoidCause::Uncommitted => 2,
-            VoidCause::Salvaged => 3,
-        };
-        put(&mut bytes, AT_VOID_CAUSE, cause.to_le_bytes());
+        put(&mut bytes, AT_VOID_CAUSE, self.cause.number().to_le_bytes());
         out.extend_from_slice(&bytes);
     }
 
@@ -560,8 +646,8 @@ impl Void {
             3 => VoidCause::Salvaged,
             _ => return Err(ManifestFault::Impossible("cause of a void range")),
         };
-        if !is_zero(&bytes[AT_VOID_ZERO..]) || u64_at(bytes, AT_VOID_LAST_SEQ) == u64::MAX {
-            return Err(ManifestFault::Impossible("void range"));
+        if !is_zero(&bytes[AT_VOID_ZERO..]) {
+            return Err(ManifestFault::Impossible("reserved field"));
         }
         Ok(Self {
             from_segment: SegmentNumber(u64_at(bytes, AT_VOID_FROM_SEGMENT)),

@@ -1,6 +1,8 @@
 //! The segment header: two copies, in the first two blocks of the file.
 
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
+#[cfg(test)]
+use crate::format_doc::Field;
 use crate::{
     Crc, FORMAT_VERSION, Incarnation, LogId, SchemaId, SegmentNumber, ShardId, crc::extend,
 };
@@ -37,6 +39,26 @@ const AT_RESERVED: usize = 72;
 const _: () = assert!(AT_RESERVED < SEGMENT_HEADER_LEN);
 const _: () = assert!(SEGMENT_HEADER_LEN <= MIN_BLOCK_LEN as usize);
 const _: () = assert!(AT_LOG + 16 == AT_SEGMENT && AT_SCHEMA + 8 == AT_RESERVED);
+
+/// The fields of a segment header as the format document lists them.
+#[cfg(test)]
+pub(crate) const FIELDS: &[Field] = &[
+    ("magic", AT_MAGIC, 8),
+    ("crc", AT_CRC, 4),
+    ("version", AT_VERSION, 2),
+    ("shard", AT_SHARD, 2),
+    ("log id", AT_LOG, 16),
+    ("segment", AT_SEGMENT, 8),
+    ("incarnation", AT_INCARNATION, 8),
+    ("segment length", AT_SEGMENT_LEN, 8),
+    ("block length", AT_BLOCK_LEN, 4),
+    ("endianness", AT_ENDIANNESS, 1),
+    ("alignment", AT_ALIGNMENT, 1),
+    ("pointer width", AT_POINTER_WIDTH, 1),
+    ("copy", AT_COPY, 1),
+    ("schema", AT_SCHEMA, 8),
+    ("reserved", AT_RESERVED, SEGMENT_HEADER_LEN - AT_RESERVED),
+];
 
 /// How rkyv laid out the archived records of a segment. They cannot be read with another layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,8 +193,11 @@ impl SegmentHeader {
         {
             return Err(SegmentFault::Impossible("segment size"));
         }
-        if self.segment.0 == 0 {
+        if self.segment.0 == 0 || self.segment.0 == u64::MAX {
             return Err(SegmentFault::Impossible("segment number"));
+        }
+        if self.incarnation.0 == u64::MAX {
+            return Err(SegmentFault::Impossible("incarnation"));
         }
         Ok(())
     }
