@@ -10,11 +10,18 @@
 //! | [`RealDisk`] with [`Engine::Blocking`] | the operating system's files | `pwritev2`, `fdatasync`, or what the platform has |
 
 mod block;
+mod blocking;
 mod disk;
+mod files;
+mod real;
 mod ring;
+mod sys;
+#[cfg(target_os = "linux")]
+mod uring;
 
 pub use block::{BLOCK_ALIGN, Block};
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
+pub use real::RealDisk;
 pub use ring::{
     Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
 };
