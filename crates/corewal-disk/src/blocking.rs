@@ -6,8 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::files::FileTable;
+use crate::inflight::{PART_LEN, Tokens};
 use crate::real::RealFile;
-use crate::ring::{PART_LEN, Tokens};
 use crate::{
     Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig,
     RingFacts, sys,

@@ -13,6 +13,7 @@ mod block;
 mod blocking;
 mod disk;
 mod files;
+mod inflight;
 mod real;
 mod ring;
 mod sys;

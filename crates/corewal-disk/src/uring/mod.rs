@@ -26,8 +26,8 @@ use io_uring::{IoUring, squeue};
 
 use crate::block::PoolId;
 use crate::files::FileTable;
+use crate::inflight::Tokens;
 use crate::real::RealFile;
-use crate::ring::Tokens;
 use crate::{
     Block, Completion, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig, RingFacts,
 };

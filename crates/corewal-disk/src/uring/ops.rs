@@ -4,7 +4,7 @@
 use std::io;
 
 use super::tickets::Part;
-use crate::ring::PART_LEN;
+use crate::inflight::PART_LEN;
 use crate::{Block, Completion, Durability, Operation, Token};
 
 /// One operation. It owns its block until its last part has completed.

@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use io_uring::{IoUring, Probe, opcode};
 
 use crate::block::PoolId;
+use crate::inflight::PART_LEN;
 use crate::real::RealFile;
-use crate::ring::PART_LEN;
 use crate::{Block, RingConfig};
 
 /// A flag of io_uring_setup(2).

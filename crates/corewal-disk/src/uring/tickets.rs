@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(tickets.issued(), 0);
     }
 
-    /// Defect: writes and syncs that draw from two counters are taken for each other.
+    /// A mistake seen in other logs: writes and syncs that draw from two counters are taken for each other.
     #[test]
     fn a_late_repetition_does_not_name_the_next_use() {
         let mut tickets = Tickets::new(1);
