@@ -1,4 +1,5 @@
 //! What every disk and every ring must do. A new tenant joins with one line at the end.
+#![expect(clippy::unwrap_used, reason = "a test says by panicking what failed")]
 
 #[path = "conformance/disks.rs"]
 mod disks;

@@ -6,7 +6,7 @@ use corewal_disk::{Access, Entry, EntryType, Open};
 
 use crate::subject::{Subject, assert_pattern, block};
 
-pub fn a_new_file_is_created_once(subject: &Subject) {
+pub(crate) fn a_new_file_is_created_once(subject: &Subject) {
     for open in [Open::CREATE, Open::CREATE.direct()] {
         let path = subject.path(if open.direct { "direct" } else { "buffered" });
         subject.disk.open(&path, open).unwrap();
@@ -16,21 +16,21 @@ pub fn a_new_file_is_created_once(subject: &Subject) {
     }
 }
 
-pub fn a_file_that_is_not_there_is_not_found(subject: &Subject) {
+pub(crate) fn a_file_that_is_not_there_is_not_found(subject: &Subject) {
     for open in [Open::READ, Open::WRITE, Open::READ.direct(), Open::WRITE.direct()] {
         let error = subject.disk.open(&subject.path("absent"), open).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }
 
-pub fn an_absent_directory_is_not_found(subject: &Subject) {
+pub(crate) fn an_absent_directory_is_not_found(subject: &Subject) {
     let absent = subject.path("absent");
     assert_eq!(subject.disk.list(&absent).unwrap_err().kind(), ErrorKind::NotFound);
     let error = subject.disk.open(&absent.join("a"), Open::CREATE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
-pub fn a_directory_may_be_created_twice(subject: &Subject) {
+pub(crate) fn a_directory_may_be_created_twice(subject: &Subject) {
     let dir = subject.path("dir");
     subject.disk.create_dir(&dir).unwrap();
     subject.disk.create_dir(&dir).unwrap();
@@ -40,7 +40,7 @@ pub fn a_directory_may_be_created_twice(subject: &Subject) {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
 }
 
-pub fn the_list_has_files_and_directories(subject: &Subject) {
+pub(crate) fn the_list_has_files_and_directories(subject: &Subject) {
     assert!(subject.disk.list(&subject.dir).unwrap().is_empty());
     subject.create("b");
     subject.disk.create_dir(&subject.path("a")).unwrap();
@@ -50,7 +50,7 @@ pub fn the_list_has_files_and_directories(subject: &Subject) {
     assert_eq!(found, [entry("a", EntryType::Directory), entry("b", EntryType::File)]);
 }
 
-pub fn reading_stops_at_the_end(subject: &Subject) {
+pub(crate) fn reading_stops_at_the_end(subject: &Subject) {
     let file = subject.create("a");
     assert!(file.is_empty().unwrap());
     file.write_at(b"0123456789", 0).unwrap();
@@ -64,7 +64,7 @@ pub fn reading_stops_at_the_end(subject: &Subject) {
 }
 
 /// A second direct read would start off the grid and be refused.
-pub fn direct_reading_stops_at_an_unaligned_end(subject: &Subject) {
+pub(crate) fn direct_reading_stops_at_an_unaligned_end(subject: &Subject) {
     let source = block(8192, 3);
     subject.create("a").write_at(&source[..5000], 0).unwrap();
     let file = subject.disk.open(&subject.path("a"), Open::READ.direct()).unwrap();
@@ -73,7 +73,7 @@ pub fn direct_reading_stops_at_an_unaligned_end(subject: &Subject) {
     assert_pattern(&found[..5000], 3);
 }
 
-pub fn allocated_space_has_the_length_and_zeros(subject: &Subject) {
+pub(crate) fn allocated_space_has_the_length_and_zeros(subject: &Subject) {
     let file = subject.create("a");
     file.write_at(b"x", 0).unwrap();
     file.allocate(1 << 20).unwrap();
@@ -83,7 +83,7 @@ pub fn allocated_space_has_the_length_and_zeros(subject: &Subject) {
     assert!(bytes[1..].iter().all(|&byte| byte == 0));
 }
 
-pub fn allocation_never_shortens(subject: &Subject) {
+pub(crate) fn allocation_never_shortens(subject: &Subject) {
     let file = subject.create("a");
     file.write_at(&[7; 8192], 0).unwrap();
     file.allocate(4096).unwrap();
@@ -91,7 +91,7 @@ pub fn allocation_never_shortens(subject: &Subject) {
     assert_eq!(subject.read(&subject.path("a")), [7; 8192]);
 }
 
-pub fn renaming_replaces(subject: &Subject) {
+pub(crate) fn renaming_replaces(subject: &Subject) {
     let (from, to) = (subject.path("from"), subject.path("to"));
     subject.create("from").write_at(b"new", 0).unwrap();
     subject.create("to").write_at(b"older", 0).unwrap();
@@ -102,14 +102,14 @@ pub fn renaming_replaces(subject: &Subject) {
 }
 
 /// A mistake seen in other logs: an unlink of a file that is already gone kills the log.
-pub fn removing_twice_is_no_error(subject: &Subject) {
+pub(crate) fn removing_twice_is_no_error(subject: &Subject) {
     subject.create("a");
     subject.disk.remove(&subject.path("a")).unwrap();
     subject.disk.remove(&subject.path("a")).unwrap();
     assert!(subject.disk.list(&subject.dir).unwrap().is_empty());
 }
 
-pub fn a_dropped_cache_loses_nothing(subject: &Subject) {
+pub(crate) fn a_dropped_cache_loses_nothing(subject: &Subject) {
     let source = block(8192, 5);
     for open in [Open::CREATE, Open::CREATE.direct()] {
         let path = subject.path(if open.direct { "direct" } else { "buffered" });
@@ -121,7 +121,7 @@ pub fn a_dropped_cache_loses_nothing(subject: &Subject) {
     }
 }
 
-pub fn syncs_succeed(subject: &Subject) {
+pub(crate) fn syncs_succeed(subject: &Subject) {
     let file = subject.create("a");
     file.write_at(b"x", 0).unwrap();
     file.sync_data().unwrap();
@@ -129,7 +129,7 @@ pub fn syncs_succeed(subject: &Subject) {
     subject.disk.sync_dir(&subject.dir).unwrap();
 }
 
-pub fn the_clock_does_not_go_back(subject: &Subject) {
+pub(crate) fn the_clock_does_not_go_back(subject: &Subject) {
     let mut last = subject.disk.now();
     for _ in 0..1000 {
         let now = subject.disk.now();

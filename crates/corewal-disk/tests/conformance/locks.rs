@@ -11,7 +11,7 @@ fn try_lock(subject: &Subject, holder: &str) -> Result<Lock, String> {
     lock.map_err(|held| held.holder)
 }
 
-pub fn a_held_lock_names_its_holder(subject: &Subject) {
+pub(crate) fn a_held_lock_names_its_holder(subject: &Subject) {
     let _lock = try_lock(subject, "pid 17").unwrap();
     let holder = try_lock(subject, "pid 18").unwrap_err();
     // Windows locks the bytes too: they cannot be read then.
@@ -19,20 +19,20 @@ pub fn a_held_lock_names_its_holder(subject: &Subject) {
     assert_eq!(try_lock(subject, "pid 19").unwrap_err(), holder, "a refusal writes nothing");
 }
 
-pub fn a_shorter_holder_replaces_a_longer_one(subject: &Subject) {
+pub(crate) fn a_shorter_holder_replaces_a_longer_one(subject: &Subject) {
     drop(try_lock(subject, "a long holder").unwrap());
     let _lock = try_lock(subject, "short").unwrap();
     let holder = try_lock(subject, "another").unwrap_err();
     assert_eq!(holder, if cfg!(windows) { "" } else { "short" });
 }
 
-pub fn a_dropped_lock_is_free(subject: &Subject) {
+pub(crate) fn a_dropped_lock_is_free(subject: &Subject) {
     for _ in 0..100 {
         drop(try_lock(subject, "one").unwrap());
     }
 }
 
-pub fn a_clone_keeps_the_lock(subject: &Subject) {
+pub(crate) fn a_clone_keeps_the_lock(subject: &Subject) {
     let lock = try_lock(subject, "one").unwrap();
     let clone = lock.clone();
     drop(lock);
@@ -41,7 +41,7 @@ pub fn a_clone_keeps_the_lock(subject: &Subject) {
     try_lock(subject, "three").unwrap();
 }
 
-pub fn a_ring_keeps_the_lock_until_it_is_drained(subject: &Subject) {
+pub(crate) fn a_ring_keeps_the_lock_until_it_is_drained(subject: &Subject) {
     let lock = try_lock(subject, "one").unwrap();
     let config = RingConfig { lock: Some(lock), ..subject.config(2) };
     let mut ring = subject.disk.ring(config).unwrap();
@@ -54,7 +54,7 @@ pub fn a_ring_keeps_the_lock_until_it_is_drained(subject: &Subject) {
     drop(ring);
 }
 
-pub fn a_ring_keeps_the_lock_until_it_is_dropped(subject: &Subject) {
+pub(crate) fn a_ring_keeps_the_lock_until_it_is_dropped(subject: &Subject) {
     let lock = try_lock(subject, "one").unwrap();
     let config = RingConfig { lock: Some(lock), ..subject.config(2) };
     let ring = subject.disk.ring(config).unwrap();

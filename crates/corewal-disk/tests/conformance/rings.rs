@@ -21,7 +21,7 @@ fn written(completion: &Completion) -> usize {
     *completion.result.as_ref().unwrap()
 }
 
-pub fn writes_read_back(subject: &Subject) {
+pub(crate) fn writes_read_back(subject: &Subject) {
     for open in [Open::CREATE, Open::CREATE.direct()] {
         for durability in DURABILITIES {
             let path = subject.path(&format!("{durability:?}-{}", open.direct));
@@ -47,9 +47,9 @@ pub fn writes_read_back(subject: &Subject) {
     }
 }
 
-/// Writes of different lengths, and syncs between them, in whatever order they complete. A mistake seen in other logs: the
-/// completion of a write is taken for a sync's.
-pub fn completions_are_told_apart_by_token(subject: &Subject) {
+/// Writes of different lengths, and syncs between them, in whatever order they complete. A mistake
+/// seen in other logs: the completion of a write is taken for a sync's.
+pub(crate) fn completions_are_told_apart_by_token(subject: &Subject) {
     let mut ring = subject.ring(32);
     let slot = ring.register(&subject.create("a")).unwrap();
     let len = |index: usize| (index % 5 + 1) * UNIT;
@@ -89,7 +89,7 @@ pub fn completions_are_told_apart_by_token(subject: &Subject) {
     }
 }
 
-pub fn a_full_ring_gives_the_operation_back(subject: &Subject) {
+pub(crate) fn a_full_ring_gives_the_operation_back(subject: &Subject) {
     let mut ring = subject.ring(3);
     let slot = ring.register(&subject.create("a")).unwrap();
     let push = |ring: &mut dyn Ring, index: usize| {
@@ -114,7 +114,7 @@ pub fn a_full_ring_gives_the_operation_back(subject: &Subject) {
     assert_pattern(&subject.read(&subject.path("a"))[3 * UNIT..], 3);
 }
 
-pub fn large_writes_complete_once(subject: &Subject) {
+pub(crate) fn large_writes_complete_once(subject: &Subject) {
     for open in [Open::CREATE, Open::CREATE.direct()] {
         for durability in DURABILITIES {
             let path = subject.path(&format!("{durability:?}-{}", open.direct));
@@ -135,17 +135,17 @@ pub fn large_writes_complete_once(subject: &Subject) {
 }
 
 /// More parts than a ring of this depth has room for in its queues.
-pub fn many_large_writes_share_the_ring(subject: &Subject) {
-    const COUNT: usize = 8;
+pub(crate) fn many_large_writes_share_the_ring(subject: &Subject) {
+    const COUNT: u32 = 8;
     const LEN: usize = 12 * 1024 * 1024;
-    let mut ring = subject.ring(COUNT as u32);
+    let mut ring = subject.ring(COUNT);
     let slot = ring.register(&subject.create("a")).unwrap();
-    for index in 0..COUNT {
+    for index in 0..COUNT as usize {
         let durability = DURABILITIES[index % 3];
         let at = (index * LEN) as u64;
         ring.push(write(index as u64, slot, block(LEN, index), at, durability)).unwrap();
     }
-    for completion in finish(&mut *ring, COUNT) {
+    for completion in finish(&mut *ring, COUNT as usize) {
         assert_eq!(written(&completion), LEN);
     }
     for (index, part) in subject.read(&subject.path("a")).chunks(LEN).enumerate() {
@@ -153,7 +153,7 @@ pub fn many_large_writes_share_the_ring(subject: &Subject) {
     }
 }
 
-pub fn a_sync_returns_nothing(subject: &Subject) {
+pub(crate) fn a_sync_returns_nothing(subject: &Subject) {
     let mut ring = subject.ring(1);
     let slot = ring.register(&subject.create("a")).unwrap();
     ring.push(Operation::Sync { token: Token(7), file: slot }).unwrap();
@@ -163,7 +163,7 @@ pub fn a_sync_returns_nothing(subject: &Subject) {
     assert!(completions[0].block.is_none());
 }
 
-pub fn places_are_used_again(subject: &Subject) {
+pub(crate) fn places_are_used_again(subject: &Subject) {
     let mut ring = subject.ring(2);
     let slot = ring.register(&subject.create("a")).unwrap();
     let mut blocks = vec![block(UNIT, 0), block(UNIT, 1)];
@@ -180,7 +180,7 @@ pub fn places_are_used_again(subject: &Subject) {
     assert_pattern(&subject.read(&subject.path("a"))[..UNIT], 499);
 }
 
-pub fn the_pool_ends(subject: &Subject) {
+pub(crate) fn the_pool_ends(subject: &Subject) {
     let mut ring = subject.ring(1);
     let blocks: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
     assert_eq!(blocks.iter().map(|block| block.len()).collect::<Vec<_>>(), [8192; 4]);
@@ -188,7 +188,7 @@ pub fn the_pool_ends(subject: &Subject) {
 }
 
 /// Its index in the table of registered buffers names other memory here.
-pub fn a_block_of_another_pool_is_written(subject: &Subject) {
+pub(crate) fn a_block_of_another_pool_is_written(subject: &Subject) {
     let mut stranger = subject.ring(1).take_block().unwrap();
     let mut guest = subject.ring(1);
     let mut other = guest.take_block().unwrap();
@@ -208,7 +208,7 @@ pub fn a_block_of_another_pool_is_written(subject: &Subject) {
 }
 
 /// A mistake seen in other logs: a failed write is dropped from view.
-pub fn a_failed_write_returns_its_block(subject: &Subject) {
+pub(crate) fn a_failed_write_returns_its_block(subject: &Subject) {
     subject.create("a");
     let file = subject.disk.open(&subject.path("a"), Open::READ).unwrap();
     let mut ring = subject.ring(2);
@@ -229,7 +229,7 @@ pub fn a_failed_write_returns_its_block(subject: &Subject) {
     assert!(file.is_empty().unwrap());
 }
 
-pub fn a_failure_does_not_spread(subject: &Subject) {
+pub(crate) fn a_failure_does_not_spread(subject: &Subject) {
     let good = subject.create("a");
     let bad = subject.disk.open(&subject.path("a"), Open::READ).unwrap();
     let mut ring = subject.ring(6);
@@ -250,7 +250,7 @@ fn assert_panics(ring: &mut dyn Ring, text: &str, call: impl FnOnce(&mut dyn Rin
     assert!(found.contains(text), "{found}");
 }
 
-pub fn an_unknown_slot_panics(subject: &Subject) {
+pub(crate) fn an_unknown_slot_panics(subject: &Subject) {
     let mut ring = subject.ring(2);
     let unknown = FileSlot(0x1_0005);
     assert_panics(&mut *ring, "not registered", |ring| {
@@ -259,7 +259,7 @@ pub fn an_unknown_slot_panics(subject: &Subject) {
     assert_panics(&mut *ring, "not registered", |ring| ring.release(unknown));
 }
 
-pub fn a_released_slot_panics(subject: &Subject) {
+pub(crate) fn a_released_slot_panics(subject: &Subject) {
     let mut ring = subject.ring(2);
     let file = subject.create("a");
     let stale = ring.register(&file).unwrap();
@@ -274,7 +274,7 @@ pub fn a_released_slot_panics(subject: &Subject) {
     finish(&mut *ring, 1);
 }
 
-pub fn a_token_in_flight_panics(subject: &Subject) {
+pub(crate) fn a_token_in_flight_panics(subject: &Subject) {
     let mut ring = subject.ring(3);
     let slot = ring.register(&subject.create("a")).unwrap();
     ring.push(Operation::Sync { token: Token(1), file: slot }).unwrap();
@@ -292,20 +292,20 @@ fn push_len(ring: &mut dyn Ring, file: FileSlot, len: usize) {
     let _ = ring.push(Operation::Write { token: Token(1), file, block, len, at: 0, durability });
 }
 
-pub fn a_length_beyond_the_block_panics(subject: &Subject) {
+pub(crate) fn a_length_beyond_the_block_panics(subject: &Subject) {
     let mut ring = subject.ring(1);
     let slot = ring.register(&subject.create("a")).unwrap();
     assert_panics(&mut *ring, "4097 bytes", |ring| push_len(ring, slot, UNIT + 1));
 }
 
-pub fn an_empty_write_panics(subject: &Subject) {
+pub(crate) fn an_empty_write_panics(subject: &Subject) {
     let mut ring = subject.ring(1);
     let slot = ring.register(&subject.create("a")).unwrap();
     assert_panics(&mut *ring, "write of nothing", |ring| push_len(ring, slot, 0));
 }
 
 /// A mistake seen in other logs, for files: the release ends the use, not the operation.
-pub fn a_released_file_stays_until_it_is_reaped(subject: &Subject) {
+pub(crate) fn a_released_file_stays_until_it_is_reaped(subject: &Subject) {
     for durability in DURABILITIES {
         let (name, other) = (format!("{durability:?}"), format!("{durability:?}-other"));
         let mut ring = subject.ring(4);
@@ -326,23 +326,23 @@ pub fn a_released_file_stays_until_it_is_reaped(subject: &Subject) {
     }
 }
 
-pub fn more_files_than_the_kernel_registers(subject: &Subject) {
-    const COUNT: usize = 100;
-    let mut ring = subject.ring(COUNT as u32);
-    for index in 0..COUNT {
+pub(crate) fn more_files_than_the_kernel_registers(subject: &Subject) {
+    const COUNT: u32 = 100;
+    let mut ring = subject.ring(COUNT);
+    for index in 0..COUNT as usize {
         let slot = ring.register(&subject.create(&index.to_string())).unwrap();
         let durability = DURABILITIES[index % 3];
         ring.push(write(index as u64, slot, block(UNIT, index), 0, durability)).unwrap();
     }
-    for completion in finish(&mut *ring, COUNT) {
+    for completion in finish(&mut *ring, COUNT as usize) {
         assert_eq!(written(&completion), UNIT);
     }
-    for index in 0..COUNT {
+    for index in 0..COUNT as usize {
         assert_pattern(&subject.read(&subject.path(&index.to_string())), index);
     }
 }
 
-pub fn draining_returns_everything(subject: &Subject) {
+pub(crate) fn draining_returns_everything(subject: &Subject) {
     let mut ring = subject.ring(8);
     let slot = ring.register(&subject.create("a")).unwrap();
     for index in 0..8 {
@@ -363,7 +363,7 @@ pub fn draining_returns_everything(subject: &Subject) {
 }
 
 /// A mistake seen in other logs: buffers are freed while the kernel reads them, or the drop never ends.
-pub fn dropping_lands_what_was_submitted(subject: &Subject) {
+pub(crate) fn dropping_lands_what_was_submitted(subject: &Subject) {
     for open in [Open::CREATE, Open::CREATE.direct()] {
         for durability in DURABILITIES {
             let path = subject.path(&format!("{durability:?}-{}", open.direct));
@@ -388,7 +388,7 @@ pub fn dropping_lands_what_was_submitted(subject: &Subject) {
     }
 }
 
-pub fn dropping_forgets_what_was_not_submitted(subject: &Subject) {
+pub(crate) fn dropping_forgets_what_was_not_submitted(subject: &Subject) {
     let mut ring = subject.ring(2);
     let slot = ring.register(&subject.create("a")).unwrap();
     ring.push(write(1, slot, block(UNIT, 1), 0, Durability::Dsync)).unwrap();
@@ -396,7 +396,7 @@ pub fn dropping_forgets_what_was_not_submitted(subject: &Subject) {
     assert!(subject.read(&subject.path("a")).is_empty());
 }
 
-pub fn waiting_for_nothing_returns(subject: &Subject) {
+pub(crate) fn waiting_for_nothing_returns(subject: &Subject) {
     let mut ring = subject.ring(2);
     ring.wait(None).unwrap();
     let slot = ring.register(&subject.create("a")).unwrap();
@@ -409,7 +409,7 @@ pub fn waiting_for_nothing_returns(subject: &Subject) {
     ring.wait(None).unwrap();
 }
 
-pub fn nothing_to_do_makes_no_call(subject: &Subject) {
+pub(crate) fn nothing_to_do_makes_no_call(subject: &Subject) {
     let mut ring = subject.ring(2);
     let slot = ring.register(&subject.create("a")).unwrap();
     ring.push(write(1, slot, block(UNIT, 1), 0, Durability::Dsync)).unwrap();

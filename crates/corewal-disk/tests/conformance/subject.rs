@@ -10,15 +10,15 @@ use corewal_disk::{
 use tempfile::TempDir;
 
 /// Everything that a ring promises about a write.
-pub const DURABILITIES: [Durability; 3] =
+pub(crate) const DURABILITIES: [Durability; 3] =
     [Durability::Written, Durability::Dsync, Durability::LinkedSync];
 
 /// What the checks run on.
-pub struct Subject {
-    pub disk: Arc<dyn Disk>,
-    pub engine: Engine,
+pub(crate) struct Subject {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) engine: Engine,
     /// An empty directory of the disk.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Removes the directory of a real disk.
     _temp: Option<TempDir>,
 }
@@ -31,14 +31,14 @@ impl Subject {
         Self { disk: Arc::new(RealDisk::new()), engine, dir, _temp: Some(temp) }
     }
 
-    /// `Some` always, like the others.
-    pub fn blocking() -> Option<Self> {
+    /// Always there; an option like the others.
+    pub(crate) fn blocking() -> Option<Self> {
         Some(Self::real(Engine::Blocking))
     }
 
     /// `None` where io_uring is forbidden, as in most containers, unless `COREWAL_REQUIRE_URING` is set.
     #[cfg(target_os = "linux")]
-    pub fn uring() -> Option<Self> {
+    pub(crate) fn uring() -> Option<Self> {
         let subject = Self::real(Engine::Uring);
         match subject.disk.ring(subject.config(1)) {
             Ok(_) => Some(subject),
@@ -50,24 +50,24 @@ impl Subject {
         }
     }
 
-    pub fn config(&self, depth: u32) -> RingConfig {
+    pub(crate) fn config(&self, depth: u32) -> RingConfig {
         RingConfig { engine: self.engine, depth, block_count: 4, block_len: 8192, lock: None }
     }
 
-    pub fn ring(&self, depth: u32) -> Box<dyn Ring> {
+    pub(crate) fn ring(&self, depth: u32) -> Box<dyn Ring> {
         self.disk.ring(self.config(depth)).unwrap()
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    pub fn create(&self, name: &str) -> File {
+    pub(crate) fn create(&self, name: &str) -> File {
         self.disk.open(&self.path(name), Open::CREATE).unwrap()
     }
 
     /// The bytes of a file, read through a handle of its own.
-    pub fn read(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn read(&self, path: &Path) -> Vec<u8> {
         let file = self.disk.open(path, Open::READ).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
         assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
@@ -76,28 +76,28 @@ impl Subject {
 }
 
 /// A block whose bytes depend on `seed` and on their place.
-pub fn block(len: usize, seed: usize) -> Block {
+pub(crate) fn block(len: usize, seed: usize) -> Block {
     let mut block = Block::zeroed(len);
     fill(&mut block, seed);
     block
 }
 
-pub fn fill(block: &mut [u8], seed: usize) {
+pub(crate) fn fill(block: &mut [u8], seed: usize) {
     for (at, byte) in block.iter_mut().enumerate() {
         *byte = pattern(seed, at);
     }
 }
 
 fn pattern(seed: usize, at: usize) -> u8 {
-    ((at / 509 + at * 7 + seed * 31) % 251) as u8 + 1
+    u8::try_from((at / 509 + at * 7 + seed * 31) % 251).unwrap() + 1
 }
 
-pub fn assert_pattern(bytes: &[u8], seed: usize) {
+pub(crate) fn assert_pattern(bytes: &[u8], seed: usize) {
     let wrong = bytes.iter().enumerate().position(|(at, &byte)| byte != pattern(seed, at));
     assert_eq!(wrong, None, "first wrong byte of pattern {seed}");
 }
 
-pub fn write(
+pub(crate) fn write(
     token: u64,
     file: FileSlot,
     block: Block,
@@ -109,7 +109,7 @@ pub fn write(
 }
 
 /// Submits, and waits until `count` operations were reaped; sorted by token.
-pub fn finish(ring: &mut dyn Ring, count: usize) -> Vec<Completion> {
+pub(crate) fn finish(ring: &mut dyn Ring, count: usize) -> Vec<Completion> {
     let mut completions = Vec::new();
     ring.submit().unwrap();
     ring.reap(&mut completions).unwrap();
