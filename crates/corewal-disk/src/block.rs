@@ -13,12 +13,14 @@ pub(crate) type PoolId = u64;
 
 /// An owned, zeroed, aligned buffer.
 ///
-/// While a ring writes from it, the ring owns it; so nobody can change or free what the kernel reads.
+/// While a ring writes from it, the ring owns it; so nobody can change or free what the kernel
+/// reads.
 pub struct Block {
     ptr: NonNull<u8>,
     len: usize,
-    /// The pool that the block was registered with, and its index there. A block may be pushed to another
-    /// ring, whose table holds other memory at that index; so the index alone says nothing.
+    /// The pool that the block was registered with, and its index there. A block may be pushed to
+    /// another ring, whose table holds other memory at that index; so the index alone says
+    /// nothing.
     registered: Option<(PoolId, u16)>,
 }
 

@@ -23,8 +23,8 @@ pub(crate) struct BlockingRing {
     tokens: Tokens,
     files: FileTable,
     pool: Vec<Block>,
-    /// Held until [`Ring::drain`] or drop. The kernel finishes a system call of a killed process before
-    /// it closes the process's files, so nothing lands after the lock is gone.
+    /// Held until [`Ring::drain`] or drop. The kernel finishes a system call of a killed process
+    /// before it closes the process's files, so nothing lands after the lock is gone.
     lock: Option<Lock>,
     fallback: Option<String>,
     writer: Writer,

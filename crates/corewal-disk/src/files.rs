@@ -69,7 +69,8 @@ impl FileTable {
         entry.take_unused()
     }
 
-    /// Ends the use of `slot`. Returns the file if nothing needs it any more; the entry is then free.
+    /// Ends the use of `slot`. Returns the file if nothing needs it any more; the entry is then
+    /// free.
     pub(crate) fn release(&mut self, slot: FileSlot) -> Option<File> {
         let index = self.index(slot);
         let entry = &mut self.entries[index];

@@ -2,8 +2,8 @@
 
 use crate::{Block, FileSlot, Operation, RingConfig, Token};
 
-/// A single write to the kernel is at most this long, in bytes: far below the signed 32 bits of a result,
-/// and a longer one from memory that is not registered is slow.
+/// A single write to the kernel is at most this long, in bytes: far below the signed 32 bits of a
+/// result, and a longer one from memory that is not registered is slow.
 pub(crate) const PART_LEN: usize = 512 * 1024;
 
 /// The tokens in flight on a ring; as many as its depth, so they are searched one by one.

@@ -1,13 +1,13 @@
 //! The kernel boundary of corewal: the only crate with `unsafe` code.
 //!
-//! The engine sees two traits. [`Disk`] is the namespace: directories, files, locks, a clock. [`Ring`]
-//! is the submission queue of one shard: it takes ownership of a [`Block`] with each write and gives it
-//! back with the completion. This crate knows nothing about the bytes that it moves.
+//! The engine sees two traits. [`Disk`] is the namespace: directories, files, locks, a clock.
+//! [`Ring`] is the submission queue of one shard: it takes ownership of a [`Block`] with each write
+//! and gives it back with the completion. This crate knows nothing about the bytes that it moves.
 //!
 //! | tenant | namespace | ring |
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
-//! | [`RealDisk`] with [`Engine::Blocking`] | the operating system's files | `pwritev2`, `fdatasync`, or what the platform has |
+//! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2` and `fdatasync`, or the platform's |
 
 mod block;
 mod blocking;

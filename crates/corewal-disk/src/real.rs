@@ -98,7 +98,8 @@ impl Disk for RealDisk {
             Err(fs::TryLockError::WouldBlock) => return Ok(Err(Held { holder: file.holder() })),
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
-        // Only the holder writes; a reader in between sees an empty or a cut text, which is allowed.
+        // Only the holder writes; a reader in between sees an empty or a cut text, which is
+        // allowed.
         file.file.set_len(0)?;
         file.write_at(holder.as_bytes(), 0)?;
         Ok(Ok(Lock::new(Arc::new(file))))
@@ -172,8 +173,8 @@ impl DiskFile for RealFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            // A direct read that ends off the grid has met the end of the file; the next one would start
-            // off the grid and be refused.
+            // A direct read that ends off the grid has met the end of the file; the next one would
+            // start off the grid and be refused.
             if let Access::Direct { align } = self.access
                 && !done.is_multiple_of(align)
             {

@@ -10,8 +10,8 @@ mod rings;
 #[path = "conformance/subject.rs"]
 mod subject;
 
-/// One module of tests for a tenant; the expression gives its [`subject::Subject`], or `None` where it
-/// cannot be had.
+/// One module of tests for a tenant; the expression gives its [`subject::Subject`], or `None` where
+/// it cannot be had.
 macro_rules! tenant {
     ($tenant:ident, $subject:expr) => {
         mod $tenant {

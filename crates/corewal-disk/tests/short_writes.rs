@@ -1,5 +1,5 @@
-//! A limit of the file size makes real short writes (setrlimit(2)). It holds for the whole process; so this
-//! is a program of its own, with one test.
+//! A limit of the file size makes real short writes (setrlimit(2)). It holds for the whole process;
+//! so this is a program of its own, with one test.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test says by panicking what failed")]
 

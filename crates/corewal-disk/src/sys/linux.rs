@@ -9,8 +9,8 @@ use std::path::Path;
 
 use crate::{Access, BLOCK_ALIGN, Open};
 
-/// The alignment for direct I/O when the kernel does not say: a page, enough for any device with sectors
-/// of at most 4 KiB.
+/// The alignment for direct I/O when the kernel does not say: a page, enough for any device with
+/// sectors of at most 4 KiB.
 const DEFAULT_ALIGN: usize = 4096;
 
 /// Opens `path`, with direct I/O if that is asked for and can be had.
@@ -24,8 +24,8 @@ pub(crate) fn open(path: &Path, open: Open) -> io::Result<(fs::File, Access)> {
     if !open.direct {
         return Ok((buffered, Access::Buffered));
     }
-    // Two steps, because a file system that refuses O_DIRECT may have created the file already when it
-    // does (open(2)), and a second exclusive creation would then fail.
+    // Two steps, because a file system that refuses O_DIRECT may have created the file already when
+    // it does (open(2)), and a second exclusive creation would then fail.
     match options(false).custom_flags(libc::O_DIRECT).open(path) {
         Ok(direct) => Ok(match direct_align(&direct) {
             Some(align) => (direct, Access::Direct { align }),
@@ -79,8 +79,8 @@ fn statx_dioalign(file: &fs::File) -> io::Result<libc::statx> {
     Ok(unsafe { facts.assume_init() })
 }
 
-/// Reserves `len` bytes and makes the file at least that long; where the file system cannot reserve, only
-/// makes it that long.
+/// Reserves `len` bytes and makes the file at least that long; where the file system cannot
+/// reserve, only makes it that long.
 pub(crate) fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
     if len == 0 {
         return Ok(());
@@ -111,7 +111,8 @@ pub(crate) fn drop_cache(file: &fs::File) -> io::Result<bool> {
     if errno == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(errno)) }
 }
 
-/// One pwritev2(2) with `RWF_DSYNC`. `Unsupported` where the kernel or the file does not know the flag.
+/// One pwritev2(2) with `RWF_DSYNC`. `Unsupported` where the kernel or the file does not know the
+/// flag.
 pub(crate) fn write_dsync_at(file: &fs::File, buf: &[u8], at: u64) -> io::Result<usize> {
     let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
     let at = file_offset(at)?;

@@ -5,8 +5,8 @@ use std::io;
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// `FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE`: a file that somebody reads can be renamed
-/// and removed, as on Unix.
+/// `FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE`: a file that somebody reads can be
+/// renamed and removed, as on Unix.
 const SHARE_ALL: u32 = 0x7;
 
 /// Reading, and what else the caller adds.

@@ -61,8 +61,8 @@ pub(super) fn link(entry: Entry) -> Entry {
 /// Puts an entry into the submission queue, which has room.
 ///
 /// # Safety
-/// The memory and the descriptor that the entry names stay valid, and the memory unchanged, until its
-/// completion was taken from the completion queue.
+/// The memory and the descriptor that the entry names stay valid, and the memory unchanged, until
+/// its completion was taken from the completion queue.
 pub(super) unsafe fn push(ring: &mut IoUring, entry: &Entry) {
     // SAFETY: as the caller promises.
     let pushed = unsafe { ring.submission().push(entry) };

@@ -1,9 +1,10 @@
 //! The io_uring tenant of [`Ring`].
 //!
-//! The way of an operation: `push` gives it a place in [`Ops`]; `submit` moves it to the ready ones, stages
-//! their parts in the submission queue with one [ticket](Tickets) each, and enters the kernel; `reap` takes
-//! completions, redeems their tickets, and hands over what only now may follow. The operation, and with it
-//! its block and its file, leaves its place when the last ticket was redeemed.
+//! The way of an operation: `push` gives it a place in [`Ops`]; `submit` moves it to the ready
+//! ones, stages their parts in the submission queue with one [ticket](Tickets) each, and enters the
+//! kernel; `reap` takes completions, redeems their tickets, and hands over what only now may
+//! follow. The operation, and with it its block and its file, leaves its place when the last ticket
+//! was redeemed.
 
 mod entry;
 mod ops;
@@ -36,7 +37,8 @@ use ops::{Op, Ops, Step};
 use setup::{Kernel, LOCK_PLACE, Made, NO_FILE, Refusal, Running};
 use tickets::{Part, Tickets, Work};
 
-/// So often in a row may the kernel put off a submission (`EAGAIN`, `EBUSY`) before that counts as an error.
+/// So often in a row may the kernel put off a submission (`EAGAIN`, `EBUSY`) before that counts as
+/// an error.
 const MAX_DEFERRALS: u32 = 100_000;
 /// The longest that one call waits; a longer wait returns early.
 const MAX_WAIT: Duration = Duration::from_secs(1 << 20);
@@ -53,14 +55,16 @@ pub(crate) struct UringRing {
     tokens: Tokens,
     /// Pushed, not submitted.
     queued: VecDeque<usize>,
-    /// Submitted, with something to hand over. Each operation is here at most once: see [`Op::ready`].
+    /// Submitted, with something to hand over. Each operation is here at most once: see
+    /// [`Op::ready`].
     ready: VecDeque<usize>,
     /// `user_data` of the entries in the submission queue that the kernel has not consumed.
     staged: VecDeque<u64>,
     tickets: Tickets,
     pool: Vec<Block>,
     pool_id: PoolId,
-    /// Registered at [`LOCK_PLACE`], so that it outlives a killed process until its last write has landed.
+    /// Registered at [`LOCK_PLACE`], so that it outlives a killed process until its last write has
+    /// landed.
     lock: Option<Lock>,
     facts: RingFacts,
     /// How often in a row the kernel put off a submission.
@@ -113,8 +117,9 @@ impl UringRing {
         }
     }
 
-    /// Hands over all that the ready operations have: one call, more only for more entries than the queue
-    /// holds. What the kernel puts off stays staged, and the next call of any kind tries it again.
+    /// Hands over all that the ready operations have: one call, more only for more entries than the
+    /// queue holds. What the kernel puts off stays staged, and the next call of any kind tries
+    /// it again.
     fn hand_over(&mut self) -> io::Result<()> {
         loop {
             self.stage();
@@ -129,8 +134,8 @@ impl UringRing {
         }
     }
 
-    /// Moves steps of ready operations into the submission queue while there is room for them, and for
-    /// their completions.
+    /// Moves steps of ready operations into the submission queue while there is room for them, and
+    /// for their completions.
     fn stage(&mut self) {
         while let Some(&index) = self.ready.front() {
             let step = self.ops.op(index).next_step();
@@ -183,8 +188,8 @@ impl UringRing {
 
     fn stage_entry(&mut self, entry: squeue::Entry, work: Work) {
         let user_data = self.tickets.issue(work);
-        // SAFETY: `ops` keeps the operation with its block, and `files` its file, until all tickets of the
-        // operation were redeemed; dropping the ring waits for that or leaks both.
+        // SAFETY: `ops` keeps the operation with its block, and `files` its file, until all tickets
+        // of the operation were redeemed; dropping the ring waits for that or leaks both.
         unsafe { entry::push(&mut self.ring, &entry.user_data(user_data)) }
         self.staged.push_back(user_data);
     }
@@ -214,8 +219,8 @@ impl UringRing {
         }
     }
 
-    /// Accounts for what the kernel consumed. Its head of the queue says that, not the result of the call:
-    /// an error does not mean that nothing was consumed.
+    /// Accounts for what the kernel consumed. Its head of the queue says that, not the result of
+    /// the call: an error does not mean that nothing was consumed.
     fn settle(&mut self) {
         let left = self.ring.submission().len();
         let consumed =
@@ -289,8 +294,8 @@ impl UringRing {
         }
     }
 
-    /// Empties the place of a file that nothing uses. If the kernel refuses, it keeps the file open until
-    /// the place is taken again; no entry names it meanwhile.
+    /// Empties the place of a file that nothing uses. If the kernel refuses, it keeps the file open
+    /// until the place is taken again; no entry names it meanwhile.
     fn unregister(&mut self, file: usize) {
         let place = file + 1;
         if let Some(registered) = self.registered.get_mut(place)
@@ -322,8 +327,8 @@ impl UringRing {
         Ok(())
     }
 
-    /// Waits on the ring's descriptor, for kernels whose calls take no timeout (before 5.11). They have no
-    /// deferred completions, of which the descriptor would not tell.
+    /// Waits on the ring's descriptor, for kernels whose calls take no timeout (before 5.11). They
+    /// have no deferred completions, of which the descriptor would not tell.
     fn poll(&mut self, timeout: Duration) -> io::Result<()> {
         self.hand_over()?;
         let millis = timeout.as_millis().saturating_add(u128::from(timeout.subsec_nanos() > 0));
@@ -424,8 +429,8 @@ impl Ring for UringRing {
 }
 
 impl Drop for UringRing {
-    /// Waits for what was submitted. If that fails, the kernel may go on reading the blocks and writing the
-    /// files for as long as it likes: both are leaked, and the lock with them.
+    /// Waits for what was submitted. If that fails, the kernel may go on reading the blocks and
+    /// writing the files for as long as it likes: both are leaked, and the lock with them.
     fn drop(&mut self) {
         if self.finish(&mut Vec::new()).is_err() {
             mem::forget(mem::take(&mut self.ops));

@@ -1,5 +1,5 @@
-//! The operations of a ring between push and completion: which part comes next, and what the results add
-//! up to. Knows nothing of the kernel.
+//! The operations of a ring between push and completion: which part comes next, and what the
+//! results add up to. Knows nothing of the kernel.
 
 use std::io;
 
@@ -38,7 +38,8 @@ enum SyncState {
     Unwanted,
     /// Goes linked behind the only part.
     Linked,
-    /// Goes when all parts have completed: an fsync covers completed writes only (io_uring_enter(2)).
+    /// Goes when all parts have completed: an fsync covers completed writes only
+    /// (io_uring_enter(2)).
     Owed,
     /// In the kernel, begun after all parts had completed.
     Running,
@@ -90,7 +91,8 @@ impl Op {
         }
     }
 
-    /// After a failure nothing more is handed over; above all no sync, which would bless a short write.
+    /// After a failure nothing more is handed over; above all no sync, which would bless a short
+    /// write.
     pub(super) fn next_step(&self) -> Step {
         if self.failed() {
             return Step::Nothing;
@@ -128,8 +130,9 @@ impl Op {
         }
     }
 
-    /// The kernel took the linked write without its fdatasync, which therefore will not wait for the
-    /// write: links do not span submissions. The operation needs another one after both have completed.
+    /// The kernel took the linked write without its fdatasync, which therefore will not wait for
+    /// the write: links do not span submissions. The operation needs another one after both
+    /// have completed.
     pub(super) fn link_broke(&mut self) {
         if self.sync == SyncState::Linked {
             self.sync = SyncState::Owed;
@@ -158,7 +161,8 @@ impl Op {
         }
     }
 
-    /// The first error stays, but for the cancelling of a linked sync, which only follows from another.
+    /// The first error stays, but for the cancelling of a linked sync, which only follows from
+    /// another.
     fn keep_error(&mut self, error: io::Error) {
         match &self.error {
             Some(known) if !is_cancel(known) => {}

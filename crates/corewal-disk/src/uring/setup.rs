@@ -65,8 +65,8 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Room for `depth` operations on blocks of the pool with a sync each. What a larger operation needs
-    /// beyond that waits for completions.
+    /// Room for `depth` operations on blocks of the pool with a sync each. What a larger operation
+    /// needs beyond that waits for completions.
     fn of(config: &RingConfig) -> Self {
         let parts = config.block_len.div_ceil(PART_LEN).saturating_add(1);
         let entries = parts.saturating_mul(config.depth as usize);
@@ -160,8 +160,8 @@ pub(super) fn make(
 
 type Stepped = (IoUring, Vec<&'static str>, Vec<&'static str>);
 
-/// The first of [`STEPS`] that the kernel knows. `EINVAL` is how it refuses a flag; any other error would
-/// meet every step.
+/// The first of [`STEPS`] that the kernel knows. `EINVAL` is how it refuses a flag; any other error
+/// would meet every step.
 fn step_down(kernel: &impl Kernel, sizes: Sizes) -> Result<Stepped, Refusal> {
     let mut refused = Vec::new();
     for (step, flags) in STEPS.iter().enumerate() {
@@ -194,8 +194,8 @@ fn require_opcodes(kernel: &impl Kernel, ring: &IoUring) -> Result<(), Refusal> 
     Ok(())
 }
 
-/// Registers the lock and as many empty places as can be had. Without the lock there is no ring: after a
-/// kill the lock must stay until the last write has landed.
+/// Registers the lock and as many empty places as can be had. Without the lock there is no ring:
+/// after a kill the lock must stay until the last write has landed.
 fn register_files(
     kernel: &impl Kernel,
     ring: &IoUring,
@@ -226,9 +226,10 @@ fn register_blocks(ring: &IoUring, pool: &[Block]) -> io::Result<()> {
             iov_len: block.len(),
         })
         .collect();
-    // SAFETY: the parts are live memory. The kernel pins its pages, so that a block may be freed before
-    // the ring; it reads them only for a write that names the buffer's index, and such a write is made
-    // only from the live block with that index, which its operation owns until it is reaped.
+    // SAFETY: the parts are live memory. The kernel pins its pages, so that a block may be freed
+    // before the ring; it reads them only for a write that names the buffer's index, and such a
+    // write is made only from the live block with that index, which its operation owns until it
+    // is reaped.
     unsafe { ring.submitter().register_buffers(&parts) }
 }
 

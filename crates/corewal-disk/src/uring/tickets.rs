@@ -19,8 +19,9 @@ pub(super) struct Work {
     pub(super) part: Part,
 }
 
-/// The only source of `user_data` on a ring, for writes and syncs alike; so no completion can be taken for
-/// another's. There are as many tickets as the completion queue has entries: it cannot overflow.
+/// The only source of `user_data` on a ring, for writes and syncs alike; so no completion can be
+/// taken for another's. There are as many tickets as the completion queue has entries: it cannot
+/// overflow.
 #[derive(Debug)]
 pub(super) struct Tickets {
     tickets: Vec<Ticket>,
@@ -50,6 +51,12 @@ impl Tickets {
     /// How many are out.
     pub(super) fn issued(&self) -> usize {
         self.tickets.len() - self.free.len()
+    }
+
+    /// How many were ever issued.
+    #[cfg(test)]
+    pub(super) fn issued_ever(&self) -> u32 {
+        self.tickets.iter().map(|ticket| ticket.generation).sum()
     }
 
     /// A `user_data` for `work`.
@@ -107,7 +114,8 @@ mod tests {
         assert_eq!(tickets.issued(), 0);
     }
 
-    /// A mistake seen in other logs: writes and syncs that draw from two counters are taken for each other.
+    /// A mistake seen in other logs: writes and syncs that draw from two counters are taken for
+    /// each other.
     #[test]
     fn a_late_repetition_does_not_name_the_next_use() {
         let mut tickets = Tickets::new(1);

@@ -1,4 +1,5 @@
-//! Checks of the lock. A mistake seen in other logs: no lock, or one that a crash leaves behind for ever.
+//! Checks of the lock. A mistake seen in other logs: no lock, or one that a crash leaves behind for
+//! ever.
 
 use std::time::{Duration, Instant};
 

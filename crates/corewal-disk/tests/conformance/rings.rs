@@ -362,7 +362,8 @@ pub(crate) fn draining_returns_everything(subject: &Subject) {
     assert!(completions.iter().all(|completion| written(completion) == LARGE));
 }
 
-/// A mistake seen in other logs: buffers are freed while the kernel reads them, or the drop never ends.
+/// A mistake seen in other logs: buffers are freed while the kernel reads them, or the drop never
+/// ends.
 pub(crate) fn dropping_lands_what_was_submitted(subject: &Subject) {
     for open in [Open::CREATE, Open::CREATE.direct()] {
         for durability in DURABILITIES {

@@ -36,7 +36,8 @@ impl Subject {
         Some(Self::real(Engine::Blocking))
     }
 
-    /// `None` where io_uring is forbidden, as in most containers, unless `COREWAL_REQUIRE_URING` is set.
+    /// `None` where io_uring is forbidden, as in most containers, unless `COREWAL_REQUIRE_URING` is
+    /// set.
     #[cfg(target_os = "linux")]
     pub(crate) fn uring() -> Option<Self> {
         let subject = Self::real(Engine::Uring);
