@@ -59,6 +59,7 @@ macro_rules! tenant {
                     more_files_than_the_kernel_registers,
                     draining_returns_everything,
                     dropping_lands_what_was_submitted,
+                    dropping_lands_what_still_waits_for_room,
                     dropping_forgets_what_was_not_submitted,
                     waiting_for_nothing_returns,
                     nothing_to_do_makes_no_call;

@@ -25,3 +25,17 @@ pub(crate) use windows::{options, read_at, sync_dir, write_at};
 fn extend(file: &fs::File, len: u64) -> io::Result<()> {
     if file.metadata()?.len() < len { file.set_len(len) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::extend;
+
+    #[test]
+    fn extending_never_shortens() {
+        let file = tempfile::tempfile().unwrap();
+        for (len, expected) in [(8192, 8192), (4096, 8192), (8193, 8193)] {
+            extend(&file, len).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), expected);
+        }
+    }
+}

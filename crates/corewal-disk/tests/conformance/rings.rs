@@ -148,7 +148,9 @@ pub(crate) fn many_large_writes_share_the_ring(subject: &Subject) {
     for completion in finish(&mut *ring, COUNT as usize) {
         assert_eq!(written(&completion), LEN);
     }
-    for (index, part) in subject.read(&subject.path("a")).chunks(LEN).enumerate() {
+    let bytes = subject.read(&subject.path("a"));
+    assert_eq!(bytes.len(), COUNT as usize * LEN);
+    for (index, part) in bytes.chunks(LEN).enumerate() {
         assert_pattern(part, index);
     }
 }
@@ -369,9 +371,8 @@ pub(crate) fn dropping_lands_what_was_submitted(subject: &Subject) {
         for durability in DURABILITIES {
             let path = subject.path(&format!("{durability:?}-{}", open.direct));
             let file = subject.disk.open(&path, open).unwrap();
-            let mut ring = RingConfig { block_len: LARGE, ..subject.config(4) };
-            ring.block_count = 4;
-            let mut ring = subject.disk.ring(ring).unwrap();
+            let config = RingConfig { block_len: LARGE, ..subject.config(4) };
+            let mut ring = subject.disk.ring(config).unwrap();
             let slot = ring.register(&file).unwrap();
             drop(file);
             for index in 0..4 {
@@ -382,10 +383,31 @@ pub(crate) fn dropping_lands_what_was_submitted(subject: &Subject) {
             }
             ring.submit().unwrap();
             drop(ring);
-            for (index, part) in subject.read(&path).chunks(LARGE).enumerate() {
+            let bytes = subject.read(&path);
+            assert_eq!(bytes.len(), 4 * LARGE);
+            for (index, part) in bytes.chunks(LARGE).enumerate() {
                 assert_pattern(part, index);
             }
         }
+    }
+}
+
+/// When the ring is dropped, the kernel does not have all parts yet.
+pub(crate) fn dropping_lands_what_still_waits_for_room(subject: &Subject) {
+    const LEN: usize = 24 * 1024 * 1024;
+    let mut ring = subject.ring(4);
+    let slot = ring.register(&subject.create("a")).unwrap();
+    for index in 0..4 {
+        let at = (index * LEN) as u64;
+        let block = block(LEN, index);
+        ring.push(write(index as u64, slot, block, at, Durability::Written)).unwrap();
+    }
+    ring.submit().unwrap();
+    drop(ring);
+    let bytes = subject.read(&subject.path("a"));
+    assert_eq!(bytes.len(), 4 * LEN);
+    for (index, part) in bytes.chunks(LEN).enumerate() {
+        assert_pattern(part, index);
     }
 }
 
