@@ -7,7 +7,7 @@
 //! | tenant | namespace | ring |
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
-//! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2` and `fdatasync`, or the platform's |
+//! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
 
 mod block;
 mod blocking;
