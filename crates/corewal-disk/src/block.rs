@@ -8,14 +8,20 @@ use std::ptr::NonNull;
 /// Alignment of every [`Block`]'s address, in bytes: enough for direct I/O on any device of today.
 pub const BLOCK_ALIGN: usize = 4096;
 
+/// Names a table of registered buffers; unique in the process.
+pub(crate) type PoolId = u64;
+
 /// An owned, zeroed, aligned buffer.
 ///
-/// While a ring writes from it, the ring owns it; so nobody can change or free what the kernel reads.
+/// While a ring writes from it, the ring owns it; so nobody can change or free what the kernel
+/// reads.
 pub struct Block {
     ptr: NonNull<u8>,
     len: usize,
-    /// Index in the ring's table of registered buffers.
-    registered: Option<u16>,
+    /// The pool that the block was registered with, and its index there. A block may be pushed to
+    /// another ring, whose table holds other memory at that index; so the index alone says
+    /// nothing.
+    registered: Option<(PoolId, u16)>,
 }
 
 impl Block {
@@ -37,12 +43,15 @@ impl Block {
         Layout::from_size_align(len, BLOCK_ALIGN).expect("a block's size fits the address space")
     }
 
-    pub(crate) fn registered(&self) -> Option<u16> {
-        self.registered
+    /// The block's index in the table of `pool`, if it was registered there.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn registered_with(&self, pool: PoolId) -> Option<u16> {
+        self.registered.filter(|(owner, _)| *owner == pool).map(|(_, index)| index)
     }
 
-    pub(crate) fn set_registered(&mut self, index: u16) {
-        self.registered = Some(index);
+    #[cfg(target_os = "linux")]
+    pub(crate) fn set_registered(&mut self, pool: PoolId, index: u16) {
+        self.registered = Some((pool, index));
     }
 }
 

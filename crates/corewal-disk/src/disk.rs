@@ -11,9 +11,10 @@ use crate::{Ring, RingConfig};
 
 /// A place where a log's files live.
 ///
-/// All paths are absolute or relative to the process, as for [`std::fs`]. Nothing here makes anything
-/// durable by itself: a file's bytes are durable after [`DiskFile::sync_all`] (or a durable write), a
-/// created, renamed or removed name after [`Disk::sync_dir`] of its directory (fsync(2)).
+/// All paths are absolute or relative to the process, as for [`std::fs`]. Nothing here makes
+/// anything durable by itself: a file's bytes are durable after [`DiskFile::sync_all`] (or a
+/// durable write), a created, renamed or removed name after [`Disk::sync_dir`] of its directory
+/// (fsync(2)).
 pub trait Disk: Send + Sync + fmt::Debug {
     /// The entries of `dir`, in no particular order.
     ///
@@ -29,11 +30,12 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
     /// Opens a file as `open` says.
     ///
-    /// A refusal of direct I/O (an `EINVAL` from a file system that has none) is not an error: the file is
-    /// then opened buffered, and [`DiskFile::access`] says so.
+    /// A refusal of direct I/O (an `EINVAL` from a file system that has none) is not an error: the
+    /// file is then opened buffered, and [`DiskFile::access`] says so.
     ///
     /// # Errors
-    /// Those of open(2): `NotFound`, `AlreadyExists` for [`Open::create_new`], permission, a full disk.
+    /// Those of open(2): `NotFound`, `AlreadyExists` for [`Open::create_new`], permission, a full
+    /// disk.
     fn open(&self, path: &Path, open: Open) -> io::Result<File>;
 
     /// Renames a file over whatever stands at `to`, atomically.
@@ -48,28 +50,31 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Those of unlink(2), except `NotFound`.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in `dir` durable. Does nothing where the platform has no such call (Windows).
+    /// Makes the names in `dir` durable. Does nothing where the platform has no such call
+    /// (Windows).
     ///
     /// # Errors
     /// Those of opening the directory and of fsync(2).
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Takes the exclusive lock on the file at `path`, which is created if absent, and writes `holder` into
-    /// it. Does not wait.
+    /// Takes the exclusive lock on the file at `path`, which is created if absent, and writes
+    /// `holder` into it. Does not wait.
     ///
-    /// The lock ends when the last handle on it is dropped, also when the process dies, but not before the
-    /// rings that registered it have finished their writes (LINUX: a file registered with a ring, and the
-    /// `flock` on it, outlive the process).
+    /// The lock ends when the last handle on it is dropped, also when the process dies, but not
+    /// before the rings that registered it have finished their writes (LINUX: a file registered
+    /// with a ring, and the `flock` on it, outlive the process).
     ///
     /// # Errors
-    /// The outer error: the file could not be opened. [`Held`]: another process or handle holds the lock.
+    /// The outer error: the file could not be opened. [`Held`]: another process or handle holds the
+    /// lock.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Lock, Held>>;
 
     /// Creates a ring. Call it on the thread that will use the ring.
     ///
     /// # Errors
-    /// With [`Engine::Uring`], why no ring could be had; with [`Engine::Auto`] that is no error: the ring is
-    /// then a synchronous one, and [`RingFacts::fallback`](crate::RingFacts::fallback) gives the reason.
+    /// With [`Engine::Uring`](crate::Engine::Uring), why no ring could be had; with
+    /// [`Engine::Auto`](crate::Engine::Auto) that is no error: the ring is then a synchronous one,
+    /// and [`RingFacts::fallback`](crate::RingFacts::fallback) gives the reason.
     fn ring(&self, config: RingConfig) -> io::Result<Box<dyn Ring>>;
 
     /// The time since some fixed moment; never goes back. Takes part in no order on disk.
@@ -99,8 +104,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Those of pwrite(2); `WriteZero` if the system accepts no more.
     fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
 
-    /// Makes the bytes of the file durable, and its size if that changed: fdatasync(2), `F_FULLFSYNC` on
-    /// Apple systems, `FlushFileBuffers` on Windows.
+    /// Makes the bytes of the file durable, and its size if that changed: fdatasync(2),
+    /// `F_FULLFSYNC` on Apple systems, `FlushFileBuffers` on Windows.
     ///
     /// # Errors
     /// Any error means that it is unknown what is durable. A second call may lie: do not retry.
@@ -126,16 +131,17 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(self.len()? == 0)
     }
 
-    /// Reserves space for the first `len` bytes and makes the file that long: fallocate(2), or an
-    /// extension where the platform has nothing better. New bytes read as zeros.
+    /// Reserves space for the first `len` bytes and makes the file at least that long:
+    /// fallocate(2), or an extension where the platform has nothing better. New bytes read as
+    /// zeros. Never shortens.
     ///
     /// # Errors
     /// `StorageFull` when the disk cannot hold it; others of fallocate(2).
     fn allocate(&self, len: u64) -> io::Result<()>;
 
-    /// Writes what the page cache holds of this file to the device and drops it from the cache, so that
-    /// the next read comes from the device. Returns whether the platform could do that; `true` for a
-    /// file with [`Access::Direct`], which has nothing to drop.
+    /// Writes what the page cache holds of this file to the device and drops it from the cache, so
+    /// that the next read comes from the device. Returns whether the platform could do that;
+    /// `true` for a file with [`Access::Direct`], which has nothing to drop.
     ///
     /// # Errors
     /// Those of fsync(2) and posix_fadvise(2).
@@ -203,8 +209,8 @@ pub enum EntryType {
     Other,
 }
 
-/// The exclusive lock on a log. It ends when all clones are dropped and all rings that registered it are
-/// gone.
+/// The exclusive lock on a log. It ends when all clones are dropped and all rings that registered
+/// it are gone.
 #[derive(Clone, Debug)]
 pub struct Lock {
     file: File,

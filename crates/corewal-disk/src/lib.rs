@@ -1,20 +1,28 @@
 //! The kernel boundary of corewal: the only crate with `unsafe` code.
 //!
-//! The engine sees two traits. [`Disk`] is the namespace: directories, files, locks, a clock. [`Ring`]
-//! is the submission queue of one shard: it takes ownership of a [`Block`] with each write and gives it
-//! back with the completion. This crate knows nothing about the bytes that it moves.
+//! The engine sees two traits. [`Disk`] is the namespace: directories, files, locks, a clock.
+//! [`Ring`] is the submission queue of one shard: it takes ownership of a [`Block`] with each write
+//! and gives it back with the completion. This crate knows nothing about the bytes that it moves.
 //!
 //! | tenant | namespace | ring |
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
-//! | [`RealDisk`] with [`Engine::Blocking`] | the operating system's files | `pwritev2`, `fdatasync`, or what the platform has |
+//! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
 
 mod block;
+mod blocking;
 mod disk;
+mod files;
+mod inflight;
+mod real;
 mod ring;
+mod sys;
+#[cfg(target_os = "linux")]
+mod uring;
 
 pub use block::{BLOCK_ALIGN, Block};
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
+pub use real::RealDisk;
 pub use ring::{
     Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
 };

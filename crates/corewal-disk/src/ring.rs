@@ -9,11 +9,12 @@ use crate::{Block, File, Lock};
 /// A queue of writes and syncs with owned buffers.
 ///
 /// Operations have **no order among themselves**: only a completion that was reaped orders what is
-/// submitted after it. A ring belongs to the thread that made it. Dropping a ring waits for what is in
-/// flight; what cannot be waited for is leaked, never freed while the kernel may read it.
+/// submitted after it. A ring belongs to the thread that made it. Dropping a ring waits for what
+/// was submitted, and forgets what was only pushed; what cannot be waited for is leaked, never
+/// freed while the kernel may read it.
 pub trait Ring: fmt::Debug {
-    /// Makes `file` usable by [`Operation`]s of this ring. The ring holds the file until it is released and
-    /// its last operation is reaped.
+    /// Makes `file` usable by [`Operation`]s of this ring. The ring holds the file until it is
+    /// released and its last operation is reaped.
     ///
     /// # Errors
     /// Those of registering the file with the kernel; a full table falls back to plain descriptors.
@@ -25,8 +26,8 @@ pub trait Ring: fmt::Debug {
     /// If the slot is not registered.
     fn release(&mut self, slot: FileSlot);
 
-    /// Gives out the next block of the ring's pool, registered with the kernel where the memory limit
-    /// allows; `None` when all are given out. The pool's size is set in [`RingConfig`].
+    /// Gives out the next block of the ring's pool, registered with the kernel where the memory
+    /// limit allows; `None` when all are given out. The pool's size is set in [`RingConfig`].
     fn take_block(&mut self) -> Option<Block>;
 
     /// Queues `operation`; nothing reaches the kernel before [`submit`](Self::submit).
@@ -35,18 +36,20 @@ pub trait Ring: fmt::Debug {
     /// A full queue gives the operation back.
     ///
     /// # Panics
-    /// If the token is already in flight, the slot is not registered, or the length exceeds the block.
+    /// If the token is already in flight, the slot is not registered, or the length exceeds the
+    /// block.
     fn push(&mut self, operation: Operation) -> Result<(), Operation>;
 
-    /// Hands what was queued to the kernel: one system call, none when nothing is queued. The synchronous
-    /// tenant executes it here.
+    /// Hands what was queued to the kernel: one system call, none when nothing is queued. The
+    /// synchronous tenant executes it here.
     ///
     /// # Errors
     /// The queue could not be handed over. What the kernel did take still completes.
     fn submit(&mut self) -> io::Result<()>;
 
-    /// Appends all completions that are there to `completions`. Makes a system call only when the kernel says
-    /// that completions wait for one (`IORING_SETUP_TASKRUN_FLAG`).
+    /// Appends all completions that are there to `completions`. Makes a system call only when the
+    /// kernel says that completions wait for one (`IORING_SETUP_TASKRUN_FLAG`), or when what
+    /// was submitted goes on only now: the parts and the sync of a split write.
     ///
     /// # Errors
     /// Those of the call.
@@ -55,8 +58,8 @@ pub trait Ring: fmt::Debug {
     /// On a completion with an unknown or repeated token: a bug here or in the kernel.
     fn reap(&mut self, completions: &mut Vec<Completion>) -> io::Result<()>;
 
-    /// Sleeps until a completion waits to be reaped, or `timeout` is over (`None`: no limit). Returns at once
-    /// when nothing is in flight. May return early.
+    /// Sleeps until a completion waits to be reaped, or `timeout` is over (`None`: no limit).
+    /// Returns at once when nothing is in flight. May return early.
     ///
     /// # Errors
     /// Those of the call; an interruption is not one.
@@ -68,8 +71,8 @@ pub trait Ring: fmt::Debug {
     /// What this ring is, and why.
     fn facts(&self) -> RingFacts;
 
-    /// Waits for everything in flight, then lets go of the lock's registration. Completions that are reaped
-    /// meanwhile are appended to `completions`.
+    /// Submits what is queued, waits for everything in flight, then lets go of the lock.
+    /// Completions that are reaped meanwhile are appended to `completions`.
     ///
     /// # Errors
     /// Those of waiting; the lock stays registered then.
@@ -87,8 +90,8 @@ pub struct FileSlot(pub u32);
 /// Work for a ring.
 #[derive(Debug)]
 pub enum Operation {
-    /// Write the first `len` bytes of `block` at offset `at`. The ring may split it into several writes of at
-    /// most 512 KiB; it completes when the last one has.
+    /// Write the first `len` bytes of `block` at offset `at`. The ring may split it into several
+    /// writes of at most 512 KiB; it completes when the last one has.
     Write {
         /// Comes back with the completion.
         token: Token,
@@ -103,7 +106,8 @@ pub enum Operation {
         /// What the completion says about durability.
         durability: Durability,
     },
-    /// fdatasync: covers the writes whose completions were reaped before this was submitted, no others.
+    /// fdatasync: covers the writes whose completions were reaped before this was submitted, no
+    /// others.
     Sync {
         /// Comes back with the completion.
         token: Token,
@@ -117,10 +121,12 @@ pub enum Operation {
 pub enum Durability {
     /// Written: handed to the device or the cache, not durable.
     Written,
-    /// Durable: the write carried `RWF_DSYNC` (pwritev2(2)), or the synchronous tenant's nearest equal.
+    /// Durable: the write carried `RWF_DSYNC` (pwritev2(2)), or the synchronous tenant's nearest
+    /// equal.
     Dsync,
-    /// Durable: the write was linked to an fdatasync. A short write breaks the link and is an error. A write
-    /// that must be split is followed by its sync after the last part has completed.
+    /// Durable: the write was linked to an fdatasync. A short write breaks the link: the result is
+    /// then its count, and nothing was synced. A write that must be split is followed by its
+    /// sync after the last part has completed.
     LinkedSync,
 }
 
@@ -129,8 +135,8 @@ pub enum Durability {
 pub struct Completion {
     /// The operation's token.
     pub token: Token,
-    /// Bytes written, to be compared with what was asked; 0 for a sync. A linked sync that fails is an
-    /// error of the write.
+    /// Bytes written, to be compared with what was asked; 0 for a sync. A linked sync that fails
+    /// is an error of the write.
     pub result: io::Result<usize>,
     /// The block of a write.
     pub block: Option<Block>,
@@ -147,7 +153,8 @@ pub struct RingConfig {
     pub block_count: usize,
     /// Size of each, in bytes.
     pub block_len: usize,
-    /// The lock of the log, registered so that it outlives a killed process until its last write has landed.
+    /// The lock of the log, registered so that it outlives a killed process until its last write
+    /// has landed.
     pub lock: Option<Lock>,
 }
 
@@ -178,6 +185,7 @@ pub struct RingFacts {
     pub registered_files: bool,
     /// Blocks of the pool are registered; if not, why.
     pub registered_blocks: Result<(), String>,
-    /// `io_uring_enter` calls so far, or system calls that wrote or synced for the synchronous tenant.
+    /// `io_uring_enter` calls so far, or system calls that wrote or synced for the synchronous
+    /// tenant.
     pub calls: u64,
 }

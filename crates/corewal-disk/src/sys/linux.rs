@@ -1,0 +1,149 @@
+//! Linux: direct I/O, `fallocate`, `RWF_DSYNC`, `posix_fadvise`.
+
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::{Access, BLOCK_ALIGN, Open};
+
+/// The alignment for direct I/O when the kernel does not say: a page, enough for any device with
+/// sectors of at most 4 KiB.
+const DEFAULT_ALIGN: usize = 4096;
+
+/// Opens `path`, with direct I/O if that is asked for and can be had.
+pub(crate) fn open(path: &Path, open: Open) -> io::Result<(fs::File, Access)> {
+    let options = |create_new| {
+        let mut options = super::options();
+        options.write(open.write).create_new(create_new);
+        options
+    };
+    let buffered = options(open.create_new).open(path)?;
+    if !open.direct {
+        return Ok((buffered, Access::Buffered));
+    }
+    // Two steps, because a file system that refuses O_DIRECT may have created the file already when
+    // it does (open(2)), and a second exclusive creation would then fail.
+    match options(false).custom_flags(libc::O_DIRECT).open(path) {
+        Ok(direct) => Ok(match direct_align(&direct) {
+            Some(align) => (direct, Access::Direct { align }),
+            None => (buffered, Access::Buffered),
+        }),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Ok((buffered, Access::Buffered))
+        }
+        Err(error) => {
+            if open.create_new {
+                // Best effort; the error that is reported is the cause.
+                let _ = fs::remove_file(path);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The alignment that direct I/O on `file` needs; `None` if the file has none that blocks satisfy.
+fn direct_align(file: &fs::File) -> Option<usize> {
+    let Ok(facts) = statx_dioalign(file) else { return Some(DEFAULT_ALIGN) };
+    if facts.stx_mask & libc::STATX_DIOALIGN == 0 {
+        return Some(DEFAULT_ALIGN);
+    }
+    judge_align(facts.stx_dio_mem_align, facts.stx_dio_offset_align)
+}
+
+/// Zero means that the file does not support direct I/O (statx(2)).
+fn judge_align(memory: u32, offset: u32) -> Option<usize> {
+    let memory = usize::try_from(memory).ok()?;
+    let offset = usize::try_from(offset).ok()?;
+    (memory > 0 && offset > 0 && memory <= BLOCK_ALIGN).then(|| memory.max(offset))
+}
+
+fn statx_dioalign(file: &fs::File) -> io::Result<libc::statx> {
+    let mut facts = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is an empty C string, and `facts` is a place for one `statx`.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_DIOALIGN,
+            facts.as_mut_ptr(),
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain integers, for which zeros are valid, and the kernel filled in what it knows.
+    Ok(unsafe { facts.assume_init() })
+}
+
+/// Reserves `len` bytes and makes the file at least that long; where the file system cannot
+/// reserve, only makes it that long.
+pub(crate) fn allocate(file: &fs::File, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    loop {
+        match fallocate(file, len) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if lacks_call(&error) => return super::extend(file, len),
+            result => return result,
+        }
+    }
+}
+
+/// fallocate(2) with mode 0.
+fn fallocate(file: &fs::File, len: u64) -> io::Result<()> {
+    let len = file_offset(len)?;
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Writes the cache back, then asks the kernel to drop it: only clean pages are dropped
+/// (posix_fadvise(2)).
+pub(crate) fn drop_cache(file: &fs::File) -> io::Result<bool> {
+    file.sync_all()?;
+    // SAFETY: takes no pointers.
+    let errno = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    if errno == 0 { Ok(true) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
+/// One pwritev2(2) with `RWF_DSYNC`. `Unsupported` where the kernel or the file does not know the
+/// flag.
+pub(crate) fn write_dsync_at(file: &fs::File, buf: &[u8], at: u64) -> io::Result<usize> {
+    let part = libc::iovec { iov_base: buf.as_ptr().cast_mut().cast(), iov_len: buf.len() };
+    let at = file_offset(at)?;
+    // SAFETY: `part` describes `buf`, which is borrowed for the call; the kernel only reads it.
+    let written =
+        unsafe { libc::pwritev2(file.as_raw_fd(), &raw const part, 1, at, libc::RWF_DSYNC) };
+    usize::try_from(written).map_err(|_| {
+        let error = io::Error::last_os_error();
+        if lacks_call(&error) { io::ErrorKind::Unsupported.into() } else { error }
+    })
+}
+
+fn lacks_call(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+fn file_offset(at: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::judge_align;
+
+    #[test]
+    fn alignment_is_the_larger_and_zero_means_none() {
+        assert_eq!(judge_align(4, 512), Some(512));
+        assert_eq!(judge_align(512, 4096), Some(4096));
+        assert_eq!(judge_align(512, 65536), Some(65536));
+        assert_eq!(judge_align(0, 512), None);
+        assert_eq!(judge_align(512, 0), None);
+        assert_eq!(judge_align(8192, 512), None, "blocks are aligned to 4096 only");
+    }
+}
