@@ -48,11 +48,8 @@ pub(crate) enum SeatState {
 
 impl EpochBoard {
     pub(crate) fn new(base: Epoch, first: Epoch, bound: u32, shards: &[ShardId]) -> Self {
-        let column = |&shard| Column {
-            shard,
-            barrier: AtomicU64::new(0),
-            open: AtomicU64::new(first.0),
-        };
+        let column =
+            |&shard| Column { shard, barrier: AtomicU64::new(0), open: AtomicU64::new(first.0) };
         Self {
             base,
             first,

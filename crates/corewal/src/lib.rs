@@ -1,1 +1,84 @@
-//! The engine.
+//! A write-ahead log engine for thread-per-core programs.
+//!
+//! Every core owns a writer with its own ring and its own segment files; entries are serialized straight into
+//! the block that the kernel writes; epochs tie the shards together; recovery merges them back into one
+//! stream, ordered by epoch and sequence.
+//!
+//! ```
+//! use corewal::{Kind, Log, Options};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path().join("log");
+//! // Recover first, then write: the types allow no other order.
+//! let mut recovery = Log::recover(Options::new(&dir).shards(2))?;
+//! while let Some(entry) = recovery.next_entry()? {
+//!     println!("{} {:?}", entry.stamp(), entry.bytes());
+//! }
+//! let mut log = recovery.open()?;
+//!
+//! // One seat for each shard; it is taken on the thread that will write.
+//! let writers: Vec<_> = log
+//!     .take_seats()
+//!     .into_iter()
+//!     .map(|seat| {
+//!         std::thread::spawn(move || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//!             let mut writer = seat.sit()?;
+//!             let stamp = writer.append_bytes(Kind::PUT, b"an event")?;
+//!             writer.wait(stamp)?; // the entry survives a power cut from here on
+//!             writer.close_epoch()?;
+//!             writer.close()?;
+//!             Ok(())
+//!         })
+//!     })
+//!     .collect();
+//! for writer in writers {
+//!     writer.join().unwrap().unwrap();
+//! }
+//! assert_eq!(log.committed_epoch().0, 1);
+//! log.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - When a shard's [`frontier`](ShardWriter::frontier) has reached a seq, every entry up to it survives a
+//!   power cut. The frontier is the only acknowledgement.
+//! - Recovery yields every acknowledged entry, nothing that was never appended, each once, in order.
+//! - Damage to what was acknowledged is reported with a witness, as soon as a later batch of the shard or a
+//!   manifest speaks of it; it is never taken for a torn tail.
+//! - After the first failed write or sync a shard acknowledges nothing more.
+//!
+//! `docs/DURABILITY.md` in the repository has the assumptions, the crash cases and the limits;
+//! `docs/FORMAT.md` the bytes.
+#![forbid(unsafe_code)]
+
+mod epoch;
+mod error;
+mod layout;
+mod log;
+mod manifests;
+mod options;
+mod prepare;
+mod record;
+mod recovery;
+mod shard;
+mod shared;
+mod stats;
+
+pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
+pub use corewal_format::{
+    BatchNumber, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId, SegmentNumber, Seq,
+    ShardId, Stamp,
+};
+pub use error::{
+    AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
+    OpenError, Reason, RecoverError, Source, Witness,
+};
+pub use log::{Capabilities, CloseError, CloseReport, Log};
+pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
+pub use record::{AccessError, EncodeError, Encoder, Record, Room};
+pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
+pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use stats::ShardStats;

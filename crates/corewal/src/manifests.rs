@@ -3,9 +3,7 @@
 use std::io;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
-use corewal_format::{
-    Generation, MAX_MANIFEST_LEN, Manifest, SEGMENT_HEADER_LEN, ManifestFault,
-};
+use corewal_format::{Generation, MAX_MANIFEST_LEN, Manifest, ManifestFault, SEGMENT_HEADER_LEN};
 
 use crate::error::{Doing, IoFault, ManifestError, RecoverError};
 use crate::layout::{Layout, Listing};
@@ -41,7 +39,9 @@ pub(crate) fn read(layout: &Layout, listing: &Listing) -> Result<Found, RecoverE
         }
         (None, None) if has_segment(layout, listing)? => refuse(ManifestError::AllMissing),
         (None, None) => Ok(Found::Nothing),
-        (None, Some(only)) if only.generation == Generation(1) && !has_segment(layout, listing)? => {
+        (None, Some(only))
+            if only.generation == Generation(1) && !has_segment(layout, listing)? =>
+        {
             Ok(Found::Nothing)
         }
         (Some(only), None) | (None, Some(only)) => {

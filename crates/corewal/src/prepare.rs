@@ -75,13 +75,8 @@ struct QueueState {
 
 impl SegmentQueue {
     pub(crate) fn new(shard: ShardId, first: SegmentNumber, leftovers: Vec<Leftover>) -> Self {
-        let state = QueueState {
-            ready: VecDeque::new(),
-            next: first,
-            leftovers,
-            fault: None,
-            recycled: 0,
-        };
+        let state =
+            QueueState { ready: VecDeque::new(), next: first, leftovers, fault: None, recycled: 0 };
         Self {
             shard,
             first,
@@ -115,6 +110,11 @@ impl SegmentQueue {
     /// Why there is nothing, if the last preparing failed.
     pub(crate) fn fault(&self) -> Option<IoFault> {
         self.lock().fault.clone()
+    }
+
+    /// Above every number that was prepared, or is being prepared.
+    pub(crate) fn next(&self) -> SegmentNumber {
+        self.lock().next
     }
 
     /// How many files were used again.
@@ -212,8 +212,7 @@ impl Recipe {
         len: u64,
     ) -> Result<Prepared, IoFault> {
         let path = self.layout.segment(queue.shard, number);
-        let file =
-            self.layout.disk.open(&path, self.open(Open::CREATE)).doing("create", &path)?;
+        let file = self.layout.disk.open(&path, self.open(Open::CREATE)).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
@@ -370,11 +369,10 @@ impl Bell {
 }
 
 /// The preparing thread: one segment for each shard in turn, until all have enough.
-pub(crate) fn run<'a>(
-    recipe: &Recipe,
-    bell: &Bell,
-    queues: impl Fn() -> Box<dyn Iterator<Item = &'a SegmentQueue> + 'a>,
-) {
+pub(crate) fn run<'a, Queues>(recipe: &Recipe, bell: &Bell, queues: impl Fn() -> Queues)
+where
+    Queues: Iterator<Item = &'a SegmentQueue>,
+{
     loop {
         let mut patience = None;
         let mut again = false;

@@ -67,7 +67,10 @@ impl<'a> Room<'a> {
     /// Copies `bytes`, the whole payload.
     pub(crate) fn put(self, bytes: &[u8]) -> Result<usize, EncodeError> {
         if self.wish == Wish::Write {
-            self.bytes.get_mut(..bytes.len()).ok_or_else(EncodeError::no_room)?.copy_from_slice(bytes);
+            self.bytes
+                .get_mut(..bytes.len())
+                .ok_or_else(EncodeError::no_room)?
+                .copy_from_slice(bytes);
         }
         Ok(bytes.len())
     }

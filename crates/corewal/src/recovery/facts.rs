@@ -2,13 +2,15 @@
 
 use corewal_disk::File;
 use corewal_format::{
-    BatchFault, BatchFlags, BatchHeader, BatchNumber, CurrentRun, Epoch, HEADER_BLOCKS, Incarnation,
-    LogId, MIN_BLOCK_LEN, Place, SegmentNumber, Seq, ShardId, ShardRecord,
+    BatchFault, BatchFlags, BatchHeader, BatchNumber, CurrentRun, Epoch, HEADER_BLOCKS,
+    Incarnation, LogId, MIN_BLOCK_LEN, Place, SegmentNumber, Seq, ShardId, ShardRecord,
 };
 
 use crate::error::{Damage, Doing, IoFault, Reason, Source};
 use crate::layout::Layout;
-use crate::recovery::walk::{Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment};
+use crate::recovery::walk::{
+    Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment,
+};
 use crate::recovery::window::{WINDOW_LEN, Window};
 
 /// What was found in a shard's current run.
@@ -34,8 +36,9 @@ pub(crate) struct RunFacts {
     pub(crate) torn_len: u64,
     /// What is damage whatever the promises say.
     pub(crate) damage: Option<Damage>,
-    /// Where the run ends in its last segment, for the report.
     pub(crate) intact: Intact,
+    /// Whether all reads came from the device.
+    pub(crate) from_device: bool,
 }
 
 /// The end of an intact beginning.
@@ -123,18 +126,31 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
         first..=last,
         cursor,
     );
-    facts.reason = loop {
-        match walker.step()? {
-            Step::Batch(header) => facts.take_intact(&header),
-            Step::Stop(reason) => break reason,
+    let mut tried_twice = None;
+    loop {
+        facts.reason = loop {
+            match walker.step()? {
+                Step::Batch(header) => facts.take_intact(&header),
+                Step::Stop(reason) => break reason,
+            }
+        };
+        facts.stop = walker.place();
+        facts.expected = walker.cursor().expected;
+        facts.torn_len = 0;
+        let from = facts.stop.segment;
+        for &number in segments.iter().filter(|&&number| number >= from) {
+            look_behind(&plan, number, &mut facts)?;
         }
-    };
-    facts.stop = walker.place();
-    facts.expected = walker.cursor().expected;
-    let behind = segments.iter().copied().filter(|&number| number >= facts.stop.segment);
-    for number in behind {
-        look_behind(&plan, number, &mut facts)?;
+        // Beside a live writer the place may have been in flight when it was read, and the promise written
+        // since: only what is bad when read again after its witness is bad.
+        let is_promised = facts.durable.is_some_and(|(batch, _)| batch >= facts.expected);
+        if !is_promised || tried_twice == Some(facts.stop) {
+            break;
+        }
+        tried_twice = Some(facts.stop);
+        walker.forget();
     }
+    facts.from_device = walker.is_from_device();
     Ok(facts)
 }
 
@@ -152,6 +168,7 @@ fn empty(plan: &RunPlan<'_>) -> RunFacts {
         torn_len: 0,
         damage: None,
         intact: Intact::default(),
+        from_device: true,
     }
 }
 
@@ -193,9 +210,8 @@ fn damaged_segment(
     plan: &RunPlan<'_>,
     segments: &[SegmentNumber],
 ) -> Result<Option<Damage>, IoFault> {
-    let damage = |segment, reason| {
-        Ok(Some(Damage { at: plan.place(segment), reason, witness: None }))
-    };
+    let damage =
+        |segment, reason| Ok(Some(Damage { at: plan.place(segment), reason, witness: None }));
     let mut number = plan.current.first_segment;
     for &segment in segments {
         if segment != number {
@@ -297,14 +313,14 @@ fn look_at_block(
     let block = u32::try_from(at / u64::from(open.header.block_len)).expect("at most 4 GiB");
     let segment = open.header.segment;
     match BatchHeader::decode(plan.log, plan.shard(), segment, plan.incarnation, block, bytes) {
-        Ok(header) => facts.take_promises(&header),
+        Ok(header) if header.block_len == open.header.block_len => facts.take_promises(&header),
         Err(BatchFault::Zero) if is_zero(bytes) => return,
         Err(BatchFault::OlderLife { .. }) => {
             if let Ok(older) = BatchHeader::decode_anywhere(plan.log, bytes) {
                 *older_until = at + older.disk_len();
             }
         }
-        Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
     if at >= *older_until {
         facts.torn_len += bytes.len() as u64;
@@ -313,6 +329,5 @@ fn look_at_block(
 
 fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<16>();
-    rest.iter().all(|&byte| byte == 0)
-        && words.iter().all(|word| u128::from_ne_bytes(*word) == 0)
+    rest.iter().all(|&byte| byte == 0) && words.iter().all(|word| u128::from_ne_bytes(*word) == 0)
 }

@@ -64,8 +64,4 @@ impl Merge {
     pub(crate) fn read_len(&self) -> u64 {
         self.streams.iter().map(ShardStream::read_len).sum()
     }
-
-    pub(crate) fn into_streams(self) -> Vec<ShardStream> {
-        self.streams
-    }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 use corewal_format::{
-    BatchHeader, BatchNumber, EntryView, Epoch, Generation, Incarnation, LogId, Run, SegmentNumber, Seq,
-    ShardId, Stamp, Void,
+    BatchHeader, BatchNumber, EntryView, Epoch, Generation, Incarnation, LogId, Run, SegmentNumber,
+    Seq, ShardId, Stamp, Void,
 };
 
 use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
@@ -78,10 +78,6 @@ impl ShardStream {
         spans: VecDeque<Span>,
     ) -> Self {
         Self { layout, log, shard, generation, spans, walker: None, batch: None, read_len: 0 }
-    }
-
-    pub(crate) fn shard(&self) -> ShardId {
-        self.shard
     }
 
     pub(crate) fn read_len(&self) -> u64 {

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
 use corewal_format::{
-    BatchFault, BatchHeader, BatchNumber, BatchView, BodyFault, Epoch, Incarnation,
-    LogId, MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
+    BatchFault, BatchHeader, BatchNumber, BodyFault, Epoch, Incarnation, LogId, MAX_BLOCK_LEN,
+    Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
 };
 
 use crate::error::{Doing, IoFault, Reason};
@@ -20,6 +20,8 @@ pub(crate) struct OpenSegment {
     pub(crate) file: File,
     /// Bytes that the file really has.
     pub(crate) file_len: u64,
+    /// Whether reads of it come from the device.
+    pub(crate) from_device: bool,
 }
 
 /// What opening a segment found.
@@ -43,7 +45,7 @@ pub(crate) fn open_segment(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Opened::Missing),
         Err(error) => return Err(IoFault::new("open", &path, error)),
     };
-    file.drop_cache().doing("drop from the cache", &path)?;
+    let from_device = file.drop_cache().doing("drop from the cache", &path)?;
     let file_len = file.len().doing("stat", &path)?;
     // The second copy stands one block behind the first, and the block's size is in the header: look at
     // every size that there can be.
@@ -55,8 +57,11 @@ pub(crate) fn open_segment(
         .filter_map(|at| SegmentHeader::decode(1, block[..read].get(at..)?).ok().zip(Some(at)))
         .find_map(|(header, at)| (header.copy_at(1) == at as u64).then_some(header));
     match (first, second) {
+        (Ok(first), Some(second)) if first != second => {
+            Ok(Opened::Unreadable(SegmentFault::CopiesDiffer, file))
+        }
         (Ok(header), _) | (Err(_), Some(header)) => {
-            Ok(Opened::Segment(Box::new(OpenSegment { header, file, file_len })))
+            Ok(Opened::Segment(Box::new(OpenSegment { header, file, file_len, from_device })))
         }
         (Err(fault), None) => Ok(Opened::Unreadable(fault, file)),
     }
@@ -116,6 +121,7 @@ pub(crate) struct Walker {
     cursor: Cursor,
     open: Option<OpenSegment>,
     window: Window,
+    from_device: bool,
 }
 
 impl Walker {
@@ -128,7 +134,19 @@ impl Walker {
         first: Cursor,
     ) -> Self {
         let window = Window::new();
-        Self { layout, log, shard, incarnation, segments, cursor: first, open: None, window }
+        let cursor = first;
+        let (open, from_device) = (None, true);
+        Self { layout, log, shard, incarnation, segments, cursor, open, window, from_device }
+    }
+
+    /// Whether all reads came from the device.
+    pub(crate) fn is_from_device(&self) -> bool {
+        self.from_device
+    }
+
+    /// Reads the place again at the next step.
+    pub(crate) fn forget(&mut self) {
+        self.window.forget();
     }
 
     pub(crate) fn cursor(&self) -> Cursor {
@@ -206,6 +224,7 @@ impl Walker {
                     if let Err(reason) = fits {
                         return Ok(Err(reason));
                     }
+                    self.from_device &= open.from_device;
                     self.open = Some(*open);
                 }
             }
@@ -231,7 +250,9 @@ impl Walker {
         let block = u32::try_from(at / u64::from(open.header.block_len)).expect("at most 4 GiB");
         let bytes = match self.window.bytes(&open.file, at, block_len) {
             Ok(bytes) => bytes,
-            Err(error) => return unreadable(error).map_err(|error| IoFault::new("read", &path(), error)),
+            Err(error) => {
+                return unreadable(error).map_err(|error| IoFault::new("read", &path(), error));
+            }
         };
         let header = match BatchHeader::decode(
             self.log,
@@ -256,7 +277,9 @@ impl Walker {
         let len = usize::try_from(header.disk_len()).expect("at most a segment");
         let bytes = match self.window.bytes(&open.file, at, len) {
             Ok(bytes) => bytes,
-            Err(error) => return unreadable(error).map_err(|error| IoFault::new("read", &path(), error)),
+            Err(error) => {
+                return unreadable(error).map_err(|error| IoFault::new("read", &path(), error));
+            }
         };
         match header.verify(self.log, bytes) {
             Ok(_) => Ok(Ok(header)),
@@ -283,9 +306,4 @@ impl Walker {
 /// A device that cannot read a place is no end of the log: the reason is kept, and recovery refuses.
 fn unreadable<T>(error: io::Error) -> io::Result<Result<T, Reason>> {
     Ok(Err(Reason::Unreadable(error.to_string())))
-}
-
-/// Verifies a batch whose bytes are in memory, for its entries.
-pub(crate) fn view<'a>(log: LogId, header: &BatchHeader, bytes: &'a [u8]) -> BatchView<'a> {
-    header.verify(log, bytes).expect("verified by the step that read it")
 }

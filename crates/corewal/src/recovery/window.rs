@@ -58,7 +58,9 @@ impl Window {
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
         let wanted = (lead + len).max(WINDOW_LEN).next_multiple_of(BLOCK_ALIGN);
         let kept = match self.offset_of(start) {
-            Some(offset) if (self.filled - offset) as u64 % align == 0 => offset..self.filled,
+            Some(offset) if ((self.filled - offset) as u64).is_multiple_of(align) => {
+                offset..self.filled
+            }
             _ => 0..0,
         };
         let kept_len = kept.len();

@@ -81,10 +81,6 @@ impl OpenBatch {
         }
     }
 
-    pub(crate) fn place(&self) -> BatchPlace {
-        self.place
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.entry_count == 0
     }

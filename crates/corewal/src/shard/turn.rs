@@ -270,8 +270,7 @@ impl ShardWriter {
         });
         self.stats.batches += 1;
         self.stats.batch_bytes += sealed.len as u64;
-        self.stats.max_in_flight =
-            self.stats.max_in_flight.max(self.flight.batch_count() as u64);
+        self.stats.max_in_flight = self.stats.max_in_flight.max(self.flight.batch_count() as u64);
         let token = self.token(Job::Write(number));
         self.push_operation(Operation::Write {
             token,

@@ -62,7 +62,7 @@ impl Seat {
         let options = &self.shared.options;
         let config = RingConfig {
             engine: options.engine,
-            depth: u32::try_from(options.depth + 1).expect("validated"),
+            depth: u32::try_from(options.depth + 1).unwrap_or(u32::MAX),
             block_count: options.block_count(),
             block_len: options.write_len,
             lock: Some(self.shared.lock.clone()),
@@ -70,7 +70,7 @@ impl Seat {
         let sit = |cause| SitError { shard, cause };
         let mut ring = options.disk.ring(config).map_err(sit)?;
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
-        assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
+        debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
         let this = &self.shared.shards[self.index];
         let mut space = Space::new(&self.shared);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
@@ -206,7 +206,10 @@ impl ShardWriter {
             rotations: self.space.rotations,
             unfilled: self.space.unfilled,
             recycled: self.this().segments.recycled(),
-            unvouched: durable.0.min(self.last_entry_batch.0).saturating_sub(self.promised.durable_batch.0),
+            unvouched: durable
+                .0
+                .min(self.last_entry_batch.0)
+                .saturating_sub(self.promised.durable_batch.0),
             ring_calls: self.ring.facts().calls,
             ..self.stats
         }
@@ -485,7 +488,8 @@ impl ShardWriter {
         if let Some(empty) = self.open.take() {
             self.pool.push(empty.into_block());
         }
-        let large = self.ready.iter().any(|(_, batch)| batch.is_large(self.shared.options.write_len));
+        let large =
+            self.ready.iter().any(|(_, batch)| batch.is_large(self.shared.options.write_len));
         if large || self.ready.len() >= self.shared.options.block_count() {
             return Err(AppendError::Full);
         }

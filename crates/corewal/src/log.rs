@@ -1,0 +1,301 @@
+//! The open log: seats for its writers, epochs, and the clean close.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use corewal_disk::RingFacts;
+use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId};
+
+use crate::epoch::SeatState;
+use crate::error::{EpochError, Failure, IoFault, RecoverError};
+use crate::manifests::ManifestWriter;
+use crate::options::Preparing;
+use crate::prepare::{self, Progress};
+use crate::recovery::{LogReader, Recovery, Report, end_run};
+use crate::shard::Seat;
+use crate::shared::Shared;
+use crate::stats::ShardStats;
+use crate::{Options, SyncMethod};
+
+/// A log that is open for writing.
+///
+/// Each shard has one [`Seat`]; the thread that sits down on it is the shard's only writer.
+///
+/// ```
+/// use corewal::{Kind, Log, Options, Turn};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("log");
+/// let mut log = Log::recover(Options::new(&dir))?.open()?;
+/// let mut writer = log.take_seats().remove(0).sit()?;
+/// let stamp = writer.append_bytes(Kind::PUT, b"first")?;
+/// writer.wait(stamp)?; // durable from here on
+/// writer.close()?;
+/// log.close()?;
+///
+/// let mut reader = Log::read(Options::new(&dir))?;
+/// let entry = reader.next_entry()?.expect("what was acknowledged is there");
+/// assert_eq!((entry.stamp(), entry.bytes()), (stamp, &b"first"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Log {
+    shared: Arc<Shared>,
+    manifests: Mutex<ManifestWriter>,
+    seats: Vec<Seat>,
+    preparer: Option<JoinHandle<()>>,
+    report: Report,
+}
+
+/// What the log runs on, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Each shard's ring; none before its writer sat down.
+    pub rings: Vec<(ShardId, Option<RingFacts>)>,
+    /// How batches become durable.
+    pub sync_method: SyncMethod,
+    /// Memory of one shard's blocks, in bytes.
+    pub shard_memory: usize,
+}
+
+/// How a close went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// The exact end of each shard that was closed: its last seq.
+    pub closed: Vec<(ShardId, Seq)>,
+    /// Shards whose writer was dropped, or failed, without a close: their ends are found by the next recovery.
+    pub left_open: Vec<ShardId>,
+}
+
+/// Why a close could not be recorded. Nothing is lost: the next recovery finds the ends.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Shards are still being written to.
+    #[error("the writer of shard {shard} is still there; close it first")]
+    Live {
+        /// The first such shard.
+        shard: ShardId,
+    },
+    /// The manifest could not be written.
+    #[error(transparent)]
+    Io(#[from] IoFault),
+}
+
+impl Log {
+    /// Locks the log in the options' directory, judges it, and gives its entries. A directory without a log is
+    /// an empty one.
+    ///
+    /// Changes nothing in the log, except that what a killed process left in caches is made durable before it
+    /// is judged.
+    ///
+    /// # Errors
+    /// [`RecoverError`]: locked, damaged, or the system failed. An ordinary power cut is never refused.
+    pub fn recover(options: Options) -> Result<Recovery, RecoverError> {
+        Recovery::start(options)
+    }
+
+    /// Reads a log without its lock and without changing anything, also beside its writer. Of the options, the
+    /// directory and the disk count.
+    ///
+    /// # Errors
+    /// [`RecoverError::NoLog`] if there is none; others of [`RecoverError`].
+    pub fn read(options: Options) -> Result<LogReader, RecoverError> {
+        LogReader::start(&options)
+    }
+
+    pub(crate) fn start(shared: Arc<Shared>, manifests: ManifestWriter, report: Report) -> Self {
+        let seats =
+            (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
+        let preparer = (shared.options.preparing == Preparing::Thread).then(|| {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("corewal-prepare".into())
+                .spawn(move || {
+                    prepare::run(&shared.recipe, &shared.bell, || {
+                        shared.shards.iter().map(|shard| &shard.segments)
+                    });
+                })
+                .expect("the system starts a thread")
+        });
+        Self { shared, manifests: Mutex::new(manifests), seats, preparer, report }
+    }
+
+    /// What the recovery found that this log was opened from.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The identity of the log.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.shared.log
+    }
+
+    /// How many times the log has been opened for writing, this time included.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.shared.incarnation
+    }
+
+    /// The seats that were not taken yet, by shard: at first all, then none.
+    #[must_use]
+    pub fn take_seats(&mut self) -> Vec<Seat> {
+        std::mem::take(&mut self.seats)
+    }
+
+    /// The committed epoch: every entry of it and of earlier ones is durable on every active shard.
+    #[must_use]
+    pub fn committed_epoch(&self) -> Epoch {
+        self.shared.epochs.committed()
+    }
+
+    /// Asks every shard, idle ones too, to close the epoch that is open, and returns its number.
+    ///
+    /// Writers close it in their next turn; those that sleep are woken.
+    ///
+    /// # Errors
+    /// [`EpochError::Ahead`] when too many closed epochs are not committed.
+    pub fn close_epoch(&self) -> Result<Epoch, EpochError> {
+        let epoch = self.shared.epochs.request()?;
+        self.shared.shards.iter().for_each(crate::shared::ShardShared::wake);
+        Ok(epoch)
+    }
+
+    /// Waits until `epoch` is committed.
+    ///
+    /// # Errors
+    /// [`EpochError`], when it cannot be any more: a seat that is not taken, a writer that is closed or has
+    /// failed, an epoch of an earlier incarnation. Never waits for a shard that does not exist any more.
+    pub fn wait_epoch(&self, epoch: Epoch) -> Result<(), EpochError> {
+        self.shared.epochs.wait(epoch)
+    }
+
+    /// Everything of this incarnation up to this seq is durable on `shard`; `None` for an unknown shard.
+    #[must_use]
+    pub fn frontier(&self, shard: ShardId) -> Option<Seq> {
+        self.shared.shards.get(usize::from(shard.0)).map(|it| it.frontier.get())
+    }
+
+    /// The first failure of each shard that has failed.
+    #[must_use]
+    pub fn failures(&self) -> Vec<Failure> {
+        (0..self.shared.shards.len())
+            .filter_map(|index| match self.shared.epochs.seat_state(index) {
+                SeatState::Failed(failure) => Some(failure),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What the log runs on.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            rings: self.shared.shards.iter().map(|it| (it.shard, it.desk().ring.clone())).collect(),
+            sync_method: self.shared.options.effective_sync_method(),
+            shard_memory: self.shared.options.shard_memory(),
+        }
+    }
+
+    /// Each shard's counters, as of when its writer last slept or was closed.
+    #[must_use]
+    pub fn stats(&self) -> Vec<(ShardId, ShardStats)> {
+        self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
+    }
+
+    /// Prepares one segment for each shard that has too few; true if any was prepared. For logs with
+    /// [`Preparing::Manual`].
+    pub fn prepare(&self) -> bool {
+        let mut any = false;
+        for shard in &self.shared.shards {
+            any |= self.shared.recipe.step(&shard.segments) == Progress::Prepared;
+        }
+        any
+    }
+
+    /// Closes the log: records every shard's exact end in the manifest. Close the writers before.
+    ///
+    /// # Errors
+    /// [`CloseError`].
+    pub fn close(mut self) -> Result<CloseReport, CloseError> {
+        self.stop_preparing();
+        for (index, shard) in self.shared.shards.iter().enumerate() {
+            if matches!(self.shared.epochs.seat_state(index), SeatState::Live) {
+                return Err(CloseError::Live { shard: shard.shard });
+            }
+        }
+        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = CloseReport::default();
+        let mut next = manifests.written().clone();
+        next.committed_epoch = self.shared.epochs.committed();
+        for index in 0..self.shared.shards.len() {
+            self.end_shard(index, &mut next, &mut report);
+        }
+        manifests.write(next)?;
+        Ok(report)
+    }
+
+    /// Puts what is known of a shard's end into the manifest.
+    fn end_shard(&self, index: usize, next: &mut Manifest, report: &mut CloseReport) {
+        let shared = &self.shared.shards[index];
+        let (incarnation, first_epoch) = (next.incarnation, next.first_epoch);
+        let desk = shared.desk();
+        let untaken = matches!(self.shared.epochs.seat_state(index), SeatState::Untaken);
+        let record = next
+            .shards
+            .iter_mut()
+            .find(|record| record.shard == shared.shard)
+            .expect("every active shard has a record");
+        record.barrier = self.shared.epochs.barrier(index);
+        if let Some(last) = desk.durable {
+            record.durable_batch = last.number;
+            record.durable_seq = last.last_seq;
+        }
+        if !desk.closed && !untaken {
+            report.left_open.push(shared.shard);
+            return;
+        }
+        record.next_segment = record.next_segment.max(shared.segments.next());
+        if let (Some(current), Some(last)) = (record.current, desk.durable) {
+            record.next_batch = record.next_batch.max(last.number.next());
+            record.next_seq = record.next_seq.max(last.last_seq.next());
+            record.runs.push(end_run(current, last, incarnation, first_epoch));
+        }
+        record.current = None;
+        record.durable_batch = BatchNumber(0);
+        record.durable_seq = Seq(0);
+        report.closed.push((shared.shard, shared.frontier.get()));
+    }
+
+    fn stop_preparing(&mut self) {
+        self.shared.bell.stop();
+        if let Some(preparer) = self.preparer.take() {
+            // A panic in there is a bug that its own message tells of; the log can be recovered.
+            let _ = preparer.join();
+        }
+    }
+}
+
+impl Drop for Log {
+    /// Like a crash, without a [`close`](Log::close).
+    fn drop(&mut self) {
+        self.stop_preparing();
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log")
+            .field("id", &self.shared.log)
+            .field("dir", &self.shared.options.dir)
+            .field("incarnation", &self.shared.incarnation)
+            .field("committed_epoch", &self.committed_epoch())
+            .finish_non_exhaustive()
+    }
+}

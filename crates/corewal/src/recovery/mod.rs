@@ -1,0 +1,224 @@
+//! Recovery: gather the facts, judge them, stream what holds, then open the next incarnation.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `window` | reads a file from the device |
+//! | `walk` | steps from batch to batch |
+//! | `facts` | what stands in a current run |
+//! | `judge` | whether its end is an end, or damage |
+//! | `snapshot` | all of it together, for a log |
+//! | `stream`, `merge` | the entries in order |
+//! | `reader` | a log read beside its writer |
+//! | `open` | the next incarnation |
+
+mod facts;
+mod judge;
+mod merge;
+mod open;
+mod reader;
+mod report;
+mod snapshot;
+mod stream;
+mod walk;
+mod window;
+
+use std::time::Instant;
+
+use corewal_disk::Lock;
+use corewal_format::{EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
+
+use crate::error::{Doing, IoFault, OpenError, RecoverError};
+use crate::layout::Layout;
+use crate::record::{self, AccessError, Record};
+use crate::{Log, Options, manifests};
+
+pub use reader::LogReader;
+pub use report::{Report, RunEnd, ShardReport};
+
+pub(crate) use facts::LastBatch;
+pub(crate) use judge::committed;
+pub(crate) use open::end_run;
+
+use merge::Merge;
+use snapshot::Snapshot;
+use stream::ShardStream;
+
+/// A log that is locked and judged, and not yet written to.
+///
+/// The entries come out of [`next_entry`](Self::next_entry) in the order of their stamps; then
+/// [`open`](Self::open) starts the next incarnation. There is no other way to a [`Log`]:
+///
+/// ```compile_fail
+/// let log = corewal::Log::open(corewal::Options::new("/tmp/x"));
+/// ```
+#[derive(Debug)]
+pub struct Recovery {
+    options: Options,
+    layout: Layout,
+    lock: Lock,
+    snapshot: Option<Snapshot>,
+    merge: Merge,
+    report: Report,
+    started: Instant,
+}
+
+impl Recovery {
+    /// Locks the log and judges it; see [`Log::recover`].
+    pub(crate) fn start(options: Options) -> Result<Self, RecoverError> {
+        options.validate()?;
+        let started = Instant::now();
+        let layout = Layout { disk: options.disk.clone(), dir: options.dir.clone() };
+        create_dir(&layout)?;
+        let lock = take_lock(&layout, &options)?;
+        manifests::sync(&layout)?;
+        let snapshot = Snapshot::take(&layout, snapshot::Sync::First)?;
+        let (merge, mut report) = match &snapshot {
+            Some(snapshot) => (Merge::new(snapshot.streams(&layout)), snapshot.report()),
+            None => (Merge::new(Vec::new()), Report::default()),
+        };
+        report.took = started.elapsed();
+        Ok(Self { options, layout, lock, snapshot, merge, report, started })
+    }
+
+    /// The next entry of the merged stream, borrowed from the recovery's memory.
+    ///
+    /// # Errors
+    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. After an error there are no
+    /// more entries.
+    pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
+        let committed = self.report.committed_epoch;
+        Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Starts the next incarnation: verifies what is left of the stream, writes one manifest, and prepares the
+    /// first segments. Nothing in the shards' folders changes before the manifest is durable.
+    ///
+    /// # Errors
+    /// [`OpenError::Recover`] if what is left of the stream does not verify, or on an I/O error. The log is
+    /// then unchanged, or can be recovered again.
+    pub fn open(mut self) -> Result<Log, OpenError> {
+        while self.merge.advance()?.is_some() {}
+        self.report.read_len = self.merge.read_len();
+        self.report.took = self.started.elapsed();
+        open::open(self.options, self.layout, self.lock, self.snapshot, self.report)
+    }
+}
+
+/// Creates the log's directory, durably, if it is not there.
+fn create_dir(layout: &Layout) -> Result<(), IoFault> {
+    layout.disk.create_dir(&layout.dir).doing("create", &layout.dir)?;
+    if let Some(parent) = layout.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        layout.disk.sync_dir(parent).doing("sync", parent)?;
+    }
+    Ok(())
+}
+
+/// Takes the lock, with patience: after a kill it becomes free when the last write has landed.
+fn take_lock(layout: &Layout, options: &Options) -> Result<Lock, RecoverError> {
+    let path = layout.lock();
+    let holder = format!("process {}", std::process::id());
+    let started = layout.disk.now();
+    loop {
+        let held = match layout.disk.lock(&path, &holder).doing("lock", &path)? {
+            Ok(lock) => return Ok(lock),
+            Err(held) => held,
+        };
+        let waited = layout.disk.now().saturating_sub(started);
+        if waited >= options.lock_patience {
+            let holder = match held.holder.trim() {
+                "" => "an unnamed holder".to_owned(),
+                named => named.to_owned(),
+            };
+            return Err(RecoverError::Locked { dir: layout.dir.clone(), holder, waited });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// One recovered entry, borrowed from the reader's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    view: corewal_format::EntryView<'a>,
+    segment: &'a corewal_format::SegmentHeader,
+    is_committed: bool,
+}
+
+impl<'a> Entry<'a> {
+    fn of(stream: &'a ShardStream, committed: Epoch) -> Self {
+        let (view, _) = stream.entry().expect("the stream stands on an entry");
+        let segment = stream.segment().expect("the entry stands in a segment");
+        Self { view, segment, is_committed: view.stamp.epoch <= committed }
+    }
+
+    /// Its place in the merged order.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.view.stamp
+    }
+
+    /// What it is; [`Kind::BARRIER`] closes its epoch on its shard.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.view.kind
+    }
+
+    /// The payload, at an address that is a multiple of 16.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.view.payload()
+    }
+
+    /// Whether its epoch was committed when the log was judged.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.is_committed
+    }
+
+    /// Whether the next entry of its shard belongs to the same atomic group.
+    #[must_use]
+    pub fn group_continues(&self) -> bool {
+        self.view.flags.contains(EntryFlags::GROUP_CONTINUES)
+    }
+
+    /// The schema that the entry's segment was written with.
+    #[must_use]
+    pub fn schema(&self) -> SchemaId {
+        self.segment.schema
+    }
+
+    /// The record in place, validated.
+    ///
+    /// # Errors
+    /// [`AccessError`] if the segment was written with another schema than `expected` or another layout of
+    /// rkyv, or if the bytes are no valid archive of the type.
+    pub fn archived<T: Record>(&self, expected: SchemaId) -> Result<&'a T::Archived, AccessError> {
+        let found = self.segment.schema;
+        if found != expected {
+            return Err(AccessError::Schema { found, expected });
+        }
+        if self.segment.rkyv != record::rkyv_layout() {
+            return Err(AccessError::Layout(self.segment.rkyv));
+        }
+        record::access::<T>(self.bytes())
+    }
+}
+
+/// The manifest of a log that was never opened.
+fn new_manifest(log: LogId) -> Manifest {
+    Manifest {
+        log,
+        generation: corewal_format::Generation(1),
+        incarnation: corewal_format::Incarnation(0),
+        committed_epoch: Epoch(0),
+        first_epoch: Epoch(1),
+        pipeline_bound: 0,
+        checkpoint: None,
+        shards: Vec::new(),
+    }
+}

@@ -1,0 +1,248 @@
+//! The next incarnation: one manifest, then the first segments.
+
+use std::sync::{Arc, Mutex};
+
+use corewal_disk::Lock;
+use corewal_format::{
+    CurrentRun, Epoch, Incarnation, LogId, MAX_MANIFEST_LEN, Manifest, Run, SegmentHeader,
+    SegmentNumber, Seq, ShardId, ShardRecord,
+};
+
+use crate::epoch::EpochBoard;
+use crate::error::{Doing, IoFault, OpenError};
+use crate::layout::{Layout, Listing};
+use crate::manifests::ManifestWriter;
+use crate::options::AccessWish;
+use crate::prepare::{Bell, Leftover, Recipe, SegmentQueue};
+use crate::recovery::facts::{LastBatch, Seen};
+use crate::recovery::report::Report;
+use crate::recovery::snapshot::Snapshot;
+use crate::recovery::walk::{Opened, open_segment};
+use crate::shared::{Desk, Published, ShardShared, Shared, Start};
+use crate::{Log, Options, record};
+
+/// Writes the manifest of the next incarnation and prepares what its writers need first.
+pub(crate) fn open(
+    options: Options,
+    layout: Layout,
+    lock: Lock,
+    snapshot: Option<Snapshot>,
+    report: Report,
+) -> Result<Log, OpenError> {
+    let (mut writer, next, listing) = match snapshot {
+        Some(snapshot) => {
+            let next = next_manifest(&snapshot, &options);
+            let writer = ManifestWriter::after(layout.clone(), snapshot.manifest);
+            (writer, next, snapshot.listing)
+        }
+        None => {
+            let first = super::new_manifest(random_log_id(&layout)?);
+            let snapshot = Snapshot {
+                manifest: first.clone(),
+                listing: Listing::default(),
+                runs: Vec::new(),
+                committed: Epoch(0),
+            };
+            let next = next_manifest(&snapshot, &options);
+            (ManifestWriter::create(layout.clone(), first)?, next, layout.list()?)
+        }
+    };
+    if next.encoded_len() > MAX_MANIFEST_LEN {
+        return Err(OpenError::ManifestTooLarge(next.encoded_len()));
+    }
+    writer.write(next)?;
+    let manifest = writer.written().clone();
+    let recipe = recipe(&options, &layout, &manifest);
+    let mut shards = Vec::new();
+    for record in manifest.shards.iter().filter(|record| record.active) {
+        let current = record.current.expect("an active shard has a run");
+        let folder = layout.shard(record.shard);
+        layout.disk.create_dir(&folder).doing("create", &folder)?;
+        let leftovers = leftovers(&layout, &listing, record, &recipe)?;
+        shards.push(ShardShared {
+            shard: record.shard,
+            frontier: Published::new(current.first_seq.before()),
+            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers),
+            start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
+            desk: Mutex::new(Desk::default()),
+        });
+    }
+    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
+    let ids: Vec<ShardId> = shards.iter().map(|shard| shard.shard).collect();
+    let epochs = EpochBoard::new(
+        manifest.committed_epoch,
+        manifest.first_epoch,
+        options.pipeline_bound,
+        &ids,
+    );
+    let shared = Arc::new(Shared {
+        options,
+        log: manifest.log,
+        incarnation: manifest.incarnation,
+        recipe,
+        bell: Bell::default(),
+        epochs,
+        shards: shards.into_boxed_slice(),
+        lock,
+    });
+    // The first segments, so that the first append finds one. A full disk is no reason not to open.
+    for shard in &shared.shards {
+        shared.recipe.step(&shard.segments);
+    }
+    Ok(Log::start(shared, writer, report))
+}
+
+fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
+    Recipe {
+        layout: layout.clone(),
+        log: manifest.log,
+        incarnation: manifest.incarnation,
+        block_len: options.block_len,
+        segment_len: options.segment_len,
+        first_segment_len: options.first_segment_len,
+        rkyv: record::rkyv_layout(),
+        schema: options.schema,
+        ahead: options.prepared_ahead,
+        direct: options.access == AccessWish::Direct,
+    }
+}
+
+fn random_log_id(layout: &Layout) -> Result<LogId, IoFault> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| std::io::Error::other(error.to_string()))
+        .doing("draw a random id for", &layout.dir)?;
+    Ok(LogId(id))
+}
+
+/// The manifest of the next incarnation: every current run ends where it was found to end; numbers go on
+/// above everything that was seen, and epochs above everything that can have been given out in memory.
+fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
+    let old = &snapshot.manifest;
+    let mut records: Vec<ShardRecord> = Vec::new();
+    let mut seen_epoch = old.first_epoch.max(snapshot.committed);
+    for record in &old.shards {
+        let run = snapshot.run_of(record.shard).map(|(facts, _)| facts);
+        if let Some(facts) = run {
+            seen_epoch = seen_epoch.max(facts.seen.epoch);
+            seen_epoch = seen_epoch.max(facts.committed.map_or(Epoch(0), |(epoch, _)| epoch));
+        }
+        let seen = run.map_or(Seen::default(), |facts| facts.seen);
+        let listed = snapshot.listing.segments(record.shard).last().copied().unwrap_or_default();
+        records.push(retire(record, run.and_then(|facts| facts.last), seen, listed, old));
+    }
+    for shard in (0..options.shards).map(ShardId) {
+        if let Err(index) = records.binary_search_by_key(&shard, |record| record.shard) {
+            records.insert(index, ShardRecord::new(shard));
+        }
+    }
+    for record in records.iter_mut().filter(|record| record.shard.0 < options.shards) {
+        record.active = true;
+        record.current = Some(CurrentRun {
+            first_segment: record.next_segment,
+            first_batch: record.next_batch,
+            first_seq: record.next_seq,
+        });
+    }
+    Manifest {
+        log: old.log,
+        generation: old.generation,
+        incarnation: old.incarnation.next(),
+        committed_epoch: snapshot.committed,
+        first_epoch: match old.incarnation {
+            Incarnation(0) => old.first_epoch,
+            _ => Epoch(seen_epoch.0 + u64::from(old.pipeline_bound) + 1),
+        },
+        pipeline_bound: options.pipeline_bound,
+        checkpoint: old.checkpoint.clone(),
+        shards: records,
+    }
+}
+
+/// The record of a shard whose incarnation is over.
+fn retire(
+    record: &ShardRecord,
+    last: Option<LastBatch>,
+    seen: Seen,
+    listed: SegmentNumber,
+    old: &Manifest,
+) -> ShardRecord {
+    let mut next = record.clone();
+    if let (Some(current), Some(last)) = (record.current, last) {
+        next.runs.push(end_run(current, last, old.incarnation, old.first_epoch));
+    }
+    let started = record.current.map_or((SegmentNumber(0), Seq(0)), |current| {
+        (current.first_segment.before(), current.first_seq.before())
+    });
+    next.next_segment = record.next_segment.max(listed.max(seen.segment).max(started.0).next());
+    next.next_batch = record.next_batch.max(seen.batch.next());
+    next.next_seq = record.next_seq.max(seen.seq.max(started.1).next());
+    next.active = false;
+    next.current = None;
+    next.durable_batch = corewal_format::BatchNumber(0);
+    next.durable_seq = Seq(0);
+    next.barrier = Epoch(0);
+    next
+}
+
+/// A run with its exact end.
+pub(crate) fn end_run(
+    current: CurrentRun,
+    last: LastBatch,
+    incarnation: Incarnation,
+    first_epoch: Epoch,
+) -> Run {
+    Run {
+        first_segment: current.first_segment,
+        last_segment: last.segment,
+        first_batch: current.first_batch,
+        last_batch: last.number,
+        last_batch_at: last.at,
+        first_seq: current.first_seq,
+        last_kept_seq: last.last_seq,
+        incarnation,
+        first_epoch,
+        voids: Vec::new(),
+    }
+}
+
+/// Files of earlier incarnations that belong to no run. Those of the right shape are used again under new
+/// numbers; those that never became segments are removed; anything else is left alone.
+fn leftovers(
+    layout: &Layout,
+    listing: &Listing,
+    record: &ShardRecord,
+    recipe: &Recipe,
+) -> Result<Vec<Leftover>, IoFault> {
+    let mut leftovers = Vec::new();
+    let in_run = |number: SegmentNumber| {
+        record.runs.iter().any(|run| (run.first_segment..=run.last_segment).contains(&number))
+    };
+    for &number in listing.segments(record.shard).iter().filter(|&&number| !in_run(number)) {
+        match open_segment(layout, record.shard, number)? {
+            Opened::Segment(open) if is_alike(&open.header, recipe, open.file_len) => {
+                leftovers.push(Leftover { number, len: open.header.segment_len });
+            }
+            Opened::Segment(open) if open.header.log == recipe.log => {
+                remove(layout, record.shard, number)?;
+            }
+            Opened::Unreadable(corewal_format::SegmentFault::Zero, _) => {
+                remove(layout, record.shard, number)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(leftovers)
+}
+
+fn is_alike(header: &SegmentHeader, recipe: &Recipe, file_len: u64) -> bool {
+    header.log == recipe.log
+        && header.block_len == recipe.block_len
+        && header.segment_len == file_len
+        && [recipe.segment_len, recipe.first_segment_len].contains(&file_len)
+}
+
+fn remove(layout: &Layout, shard: ShardId, number: SegmentNumber) -> Result<(), IoFault> {
+    let path = layout.segment(shard, number);
+    layout.disk.remove(&path).doing("remove", &path)
+}

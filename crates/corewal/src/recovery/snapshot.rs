@@ -1,0 +1,247 @@
+//! A log at one moment: its manifest, the facts of its current runs, and the verdict.
+
+use std::collections::VecDeque;
+use std::io;
+
+use corewal_disk::Open;
+use corewal_format::{
+    CurrentRun, Epoch, Generation, Manifest, Place, SegmentNumber, ShardId, ShardRecord,
+};
+
+use crate::error::{Damage, Doing, IoFault, Reason, RecoverError, Source};
+use crate::layout::{Layout, Listing};
+use crate::manifests::{self, Found};
+use crate::recovery::facts::{self, RunFacts, RunPlan};
+use crate::recovery::judge::{self, Claims, Ending};
+use crate::recovery::report::{Report, RunEnd, ShardReport};
+use crate::recovery::stream::{ShardStream, Span};
+use crate::recovery::walk::{Opened, open_segment};
+
+/// Whether files are synced before they are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// Recovery: what a process left in the cache must not differ at the next recovery.
+    First,
+    /// A reader beside a writer: changes nothing.
+    Never,
+}
+
+/// A log that was judged sound.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) manifest: Manifest,
+    pub(crate) listing: Listing,
+    /// Facts and ending of every current run, by shard.
+    pub(crate) runs: Vec<(RunFacts, Ending)>,
+    pub(crate) committed: Epoch,
+}
+
+/// Damage in a shard, with the manifest under which it was seen.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) generation: Generation,
+    pub(crate) error: RecoverError,
+}
+
+impl Snapshot {
+    /// Reads and judges the log; `None` if there is none yet.
+    pub(crate) fn take(layout: &Layout, sync: Sync) -> Result<Option<Self>, RecoverError> {
+        Self::try_take(layout, sync).map_err(|refused| refused.error)
+    }
+
+    /// The same, telling under which manifest damage was seen.
+    pub(crate) fn try_take(layout: &Layout, sync: Sync) -> Result<Option<Self>, Refused> {
+        let unknown = |error: RecoverError| Refused { generation: Generation(0), error };
+        let listing = layout.list().map_err(|error| unknown(error.into()))?;
+        let manifest = match manifests::read(layout, &listing).map_err(unknown)? {
+            Found::Nothing => return Ok(None),
+            Found::Log(manifest) => *manifest,
+        };
+        let generation = manifest.generation;
+        Self::judge(layout, listing, manifest, sync)
+            .map(Some)
+            .map_err(|error| Refused { generation, error })
+    }
+
+    fn judge(
+        layout: &Layout,
+        listing: Listing,
+        manifest: Manifest,
+        sync: Sync,
+    ) -> Result<Self, RecoverError> {
+        if let Some(damage) = stray_segment(layout, &listing, &manifest)? {
+            return Err(RecoverError::Damaged(Box::new(damage)));
+        }
+        let current = manifest.shards.iter().filter_map(|it| Some((it, it.current?)));
+        let gathered = std::thread::scope(|scope| {
+            let threads: Vec<_> = current
+                .clone()
+                .map(|(record, current)| {
+                    let plan = RunPlan {
+                        layout,
+                        log: manifest.log,
+                        incarnation: manifest.incarnation,
+                        first_epoch: manifest.first_epoch,
+                        record,
+                        current,
+                        segments: listing.segments(record.shard),
+                    };
+                    scope.spawn(move || {
+                        if sync == Sync::First {
+                            sync_run(layout, record.shard, current, plan.segments)?;
+                        }
+                        facts::gather(plan)
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect::<Result<Vec<RunFacts>, IoFault>>()
+        })?;
+        let claims = Claims {
+            manifest_committed: manifest.committed_epoch,
+            committed: furthest(gathered.iter().filter_map(|facts| facts.committed)),
+            generation: manifest.generation,
+        };
+        let mut runs = Vec::with_capacity(gathered.len());
+        for ((record, _), facts) in current.zip(gathered) {
+            let ending = judge::judge(&facts, record, &claims).map_err(RecoverError::Damaged)?;
+            runs.push((facts, ending));
+        }
+        let barriers = manifest.shards.iter().filter(|it| it.active).map(|record| {
+            let found = runs.iter().find(|(facts, _)| facts.shard == record.shard);
+            record.barrier.max(found.map_or(Epoch(0), |(facts, _)| facts.barrier))
+        });
+        let committed = judge::committed(manifest.committed_epoch, barriers);
+        Ok(Self { manifest, listing, runs, committed })
+    }
+
+    /// The shards' streams, up to their ends.
+    pub(crate) fn streams(&self, layout: &Layout) -> Vec<ShardStream> {
+        let stream = |record: &ShardRecord| {
+            let mut spans: VecDeque<Span> = record.runs.iter().map(Span::from).collect();
+            spans.extend(self.current_span(record));
+            ShardStream::new(
+                layout.clone(),
+                self.manifest.log,
+                record.shard,
+                self.manifest.generation,
+                spans,
+            )
+        };
+        self.manifest.shards.iter().map(stream).collect()
+    }
+
+    fn current_span(&self, record: &ShardRecord) -> Option<Span> {
+        let current = record.current?;
+        let (facts, _) = self.run_of(record.shard)?;
+        let last = facts.last?;
+        Some(Span {
+            incarnation: self.manifest.incarnation,
+            first_epoch: self.manifest.first_epoch,
+            segments: current.first_segment..=last.segment,
+            first_batch: current.first_batch,
+            first_seq: current.first_seq,
+            last_batch: last.number,
+            last_batch_at: last.at,
+            last_kept_seq: last.last_seq,
+            voids: VecDeque::new(),
+        })
+    }
+
+    /// The current run of `shard`.
+    pub(crate) fn run_of(&self, shard: ShardId) -> Option<&(RunFacts, Ending)> {
+        self.runs.iter().find(|(facts, _)| facts.shard == shard)
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let shard = |record: &ShardRecord| {
+            let run = self.run_of(record.shard);
+            let recorded = record.runs.last().map(|run| (run.last_batch, run.last_kept_seq));
+            let found = run.and_then(|(facts, _)| facts.last.map(|it| (it.number, it.last_seq)));
+            ShardReport {
+                shard: record.shard,
+                end: match run {
+                    None => RunEnd::Recorded,
+                    Some((facts, Ending::Clean)) => RunEnd::Clean { at: facts.stop },
+                    Some((facts, Ending::Torn)) => {
+                        RunEnd::Torn { at: facts.stop, ignored: facts.torn_len }
+                    }
+                },
+                last: found.or(recorded),
+                entries: run.map_or(0, |(facts, _)| facts.intact.entries),
+                batches: run.map_or(0, |(facts, _)| facts.intact.batches),
+                barrier: run.map_or(record.barrier, |(facts, _)| facts.barrier.max(record.barrier)),
+            }
+        };
+        Report {
+            log: Some(self.manifest.log),
+            generation: self.manifest.generation,
+            incarnation: self.manifest.incarnation,
+            committed_epoch: self.committed,
+            shards: self.manifest.shards.iter().map(shard).collect(),
+            foreign: self.listing.foreign.clone(),
+            read_len: 0,
+            from_device: self.runs.iter().all(|(facts, _)| facts.from_device),
+            took: std::time::Duration::ZERO,
+        }
+    }
+}
+
+fn furthest(claims: impl Iterator<Item = (Epoch, Source)>) -> Option<(Epoch, Source)> {
+    claims.max_by_key(|(epoch, _)| *epoch)
+}
+
+/// A segment that the manifest cannot explain: of a later incarnation, or of a shard that it does not know.
+/// Then the newest manifest was lost.
+fn stray_segment(
+    layout: &Layout,
+    listing: &Listing,
+    manifest: &Manifest,
+) -> Result<Option<Damage>, IoFault> {
+    for (shard, segments) in &listing.shards {
+        let record = manifest.shard(*shard);
+        let known_below = |number: SegmentNumber| match record {
+            Some(record) if record.current.is_some() => true,
+            Some(record) => number < record.next_segment,
+            None => false,
+        };
+        for &number in segments.iter().filter(|&&number| !known_below(number)) {
+            let Opened::Segment(open) = open_segment(layout, *shard, number)? else { continue };
+            let (found, known) = (open.header.incarnation, manifest.incarnation);
+            let reason = if open.header.log == manifest.log {
+                Reason::LaterIncarnation { found, known }
+            } else {
+                Reason::OtherLog(open.header.log)
+            };
+            let at = Place { shard: *shard, segment: number, at: 0 };
+            return Ok(Some(Damage { at, reason, witness: None }));
+        }
+    }
+    Ok(None)
+}
+
+/// Makes durable what a process may have left in the cache, before it is judged.
+fn sync_run(
+    layout: &Layout,
+    shard: ShardId,
+    current: CurrentRun,
+    segments: &[SegmentNumber],
+) -> Result<(), IoFault> {
+    for &number in segments.iter().filter(|&&number| number >= current.first_segment) {
+        let path = layout.segment(shard, number);
+        match layout.disk.open(&path, Open::WRITE) {
+            Ok(file) => file.sync_all().doing("sync", &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(IoFault::new("open", &path, error)),
+        }
+    }
+    let folder = layout.shard(shard);
+    if segments.is_empty() {
+        return Ok(());
+    }
+    layout.disk.sync_dir(&folder).doing("sync", &folder)
+}
