@@ -140,6 +140,8 @@ pub(crate) struct Recipe {
     pub(crate) schema: SchemaId,
     pub(crate) ahead: usize,
     pub(crate) direct: bool,
+    /// Not where every write goes to a new place anyway.
+    pub(crate) zero_fill: bool,
 }
 
 /// What one step of preparing did.
@@ -200,8 +202,18 @@ impl Recipe {
         self.layout.disk.sync_dir(&folder).doing("sync", &folder)
     }
 
-    fn open(&self, open: Open) -> Open {
-        if self.direct { open.direct() } else { open }
+    /// Opens a segment for writing: directly if that is wanted and the blocks are large enough for it.
+    fn open(&self, path: &Path, open: Open) -> io::Result<File> {
+        if !self.direct {
+            return self.layout.disk.open(path, open);
+        }
+        let file = self.layout.disk.open(path, open.direct())?;
+        match file.access() {
+            Access::Direct { align } if align > self.block_len as usize => {
+                self.layout.disk.open(path, Open::WRITE)
+            }
+            _ => Ok(file),
+        }
     }
 
     /// A new file.
