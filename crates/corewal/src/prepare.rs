@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corewal_disk::{Block, File, Open};
+use corewal_disk::{Access, Block, File, Open};
 use corewal_format::{
     HEADER_BLOCKS, Incarnation, LogId, RkyvLayout, SchemaId, SegmentHeader, SegmentNumber, ShardId,
 };
@@ -224,7 +224,7 @@ impl Recipe {
         len: u64,
     ) -> Result<Prepared, IoFault> {
         let path = self.layout.segment(queue.shard, number);
-        let file = self.layout.disk.open(&path, self.open(Open::CREATE)).doing("create", &path)?;
+        let file = self.open(&path, Open::CREATE).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
@@ -262,8 +262,7 @@ impl Recipe {
     ) -> Result<Prepared, IoFault> {
         let old_path = self.layout.segment(shard, old);
         let path = self.layout.segment(shard, number);
-        let file =
-            self.layout.disk.open(&old_path, self.open(Open::WRITE)).doing("open", &old_path)?;
+        let file = self.open(&old_path, Open::WRITE).doing("open", &old_path)?;
         let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
         file.write_at(&headers, 0).doing("write", &old_path)?;
         file.sync_all().doing("sync", &old_path)?;
@@ -309,6 +308,9 @@ impl Recipe {
 
     /// Writes every block once, so that later writes change no metadata; stops early when the writer waits.
     fn fill(&self, queue: &SegmentQueue, file: &File, len: u64) -> io::Result<Fill> {
+        if !self.zero_fill {
+            return Ok(Fill::Written);
+        }
         let zeros = Block::zeroed(FILL_LEN);
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
         while at < len {

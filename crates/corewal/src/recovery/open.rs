@@ -104,6 +104,7 @@ fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
         schema: options.schema,
         ahead: options.prepared_ahead,
         direct: options.access == AccessWish::Direct,
+        zero_fill: !layout.disk.is_copy_on_write(&layout.dir).unwrap_or(false),
     }
 }
 
