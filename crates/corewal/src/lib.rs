@@ -74,9 +74,9 @@ pub use corewal_format::{
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, Witness,
+    OpenError, Reason, RecoverError, Source, WaitError, Witness,
 };
-pub use log::{Capabilities, CloseError, CloseReport, Log};
+pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};

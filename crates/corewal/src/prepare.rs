@@ -112,6 +112,12 @@ impl SegmentQueue {
         self.lock().fault.clone()
     }
 
+    /// Nothing is prepared any more: who waits for a segment is told.
+    fn abandon(&self, dir: &Path) {
+        let cause = io::Error::other("the log was closed or dropped");
+        self.lock().fault = Some(IoFault::new("prepare segments in", dir, cause));
+    }
+
     /// Above every number that was prepared, or is being prepared.
     pub(crate) fn next(&self) -> SegmentNumber {
         self.lock().next
@@ -396,11 +402,10 @@ where
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
-            if bell.lock().stop {
-                return;
-            }
         }
-        if !again && !bell.wait(patience) {
+        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        if !goes_on {
+            queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;
         }
     }
