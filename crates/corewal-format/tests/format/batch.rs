@@ -413,6 +413,36 @@ fn a_barrier_flag_without_a_barrier_is_noticed() {
     assert_eq!(found, BodyFault::Impossible { index: 0, what: "barrier" });
 }
 
+/// What is wrong with a batch of `drafts` that says of itself that it ends with a barrier.
+fn fault_of_barrier(drafts: &[Draft]) -> Result<(), BodyFault> {
+    let (header, bytes) = build(BatchHeader { flags: BatchFlags::BARRIER, ..place() }, drafts);
+    header.verify(LOG, &bytes).map(drop)
+}
+
+#[test]
+fn a_barrier_has_neither_payload_nor_flags() {
+    let barrier = |payload| Draft::put(0, payload).with_kind(Kind::BARRIER);
+    assert_eq!(fault_of_barrier(&[barrier(b"")]), Ok(()));
+    let payload = impossible(0, "payload of a barrier");
+    assert_eq!(fault_of_barrier(&[barrier(b"x")]), payload);
+    assert_eq!(fault_of_barrier(&[barrier(b"").at(77)]), payload);
+    // Without the bytes that the flag announces.
+    let flags = EntryFlags::TIMESTAMP;
+    let found = fault_of_barrier(&[Draft { flags, ..barrier(b"") }]);
+    assert_eq!(found, impossible(0, "flags of a barrier"));
+    let found = fault_of_barrier(&[barrier(b"").going_on()]);
+    assert_eq!(found, impossible(0, "group that goes on behind the batch"));
+}
+
+#[test]
+fn an_atomic_group_does_not_go_on_with_a_barrier() {
+    let barrier = || Draft::put(2, b"").with_kind(Kind::BARRIER);
+    let group = [Draft::put(0, b"one").going_on(), Draft::put(1, b"two"), barrier()];
+    assert_eq!(fault_of_barrier(&group), Ok(()));
+    let open = [Draft::put(0, b"one"), Draft::put(1, b"two").going_on(), barrier()];
+    assert_eq!(fault_of_barrier(&open), impossible(2, "group that goes on with a barrier"));
+}
+
 #[test]
 fn a_header_counts_its_blocks_and_knows_its_offset() {
     for (payload, blocks) in [(0, 1), (384, 1), (385, 2), (896, 2), (897, 3)] {
@@ -477,7 +507,8 @@ proptest! {
         let (mut place, mut drafts) = (place, drafts);
         if barrier {
             place.flags = BatchFlags::BARRIER;
-            drafts.last_mut().unwrap().kind = Kind::BARRIER;
+            let delta = drafts.last().unwrap().delta + 1;
+            drafts.push(Draft::put(delta, b"").with_kind(Kind::BARRIER));
         }
         let (header, bytes) = build(place, &drafts);
         prop_assert_eq!(decode(&place, &bytes), Ok(header));
