@@ -298,6 +298,7 @@ impl BatchHeader {
             ("flags", self.flags.0 <= 2),
             ("block size", (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&self.block_len)),
             ("block size", self.block_len.is_power_of_two()),
+            ("incarnation", self.incarnation.0 > 0 && self.incarnation.0 < u64::MAX),
             ("batch number", self.number.0 > 0 && self.number.0 < u64::MAX),
             ("first seq", self.first_seq.0 > 0 && self.first_seq.0 < u64::MAX),
             ("last seq", self.last_seq().0 < u64::MAX),

@@ -274,6 +274,8 @@ fn a_header_field_that_cannot_be_is_named_though_the_checksum_holds() {
         (FLAGS, &[4, 0], "flags"),
         (FLAGS, &[0, 0x80], "flags"),
         (FLAGS, &[2, 0], "entry count"),
+        (INCARNATION, &zero, "incarnation"),
+        (INCARNATION, &max, "incarnation"),
         (NUMBER, &zero, "batch number"),
         (NUMBER, &max, "batch number"),
         (NUMBER, &one, "durable batch"),
@@ -477,7 +479,7 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
 prop_compose! {
     /// Places and promises of a batch.
     fn places()(
-        (shard, segment, incarnation, block) in any::<(u16, u64, u64, u32)>(),
+        (shard, segment, incarnation, block) in (any::<u16>(), any::<u64>(), 1..u64::MAX, any::<u32>()),
         shift in 9..=16_u32,
         number in 1..u64::MAX,
         first_seq in 1..u64::MAX / 2,
