@@ -191,11 +191,12 @@ pub struct ShardRecord {
     pub shard: ShardId,
     /// Whether it has a writer in this incarnation, and counts for the committed epoch.
     pub active: bool,
-    /// Above every segment number ever used or prepared before this incarnation.
+    /// Every number at or above this one is free: none was ever used, seen or given out, except by the current
+    /// run. After a clean close, and for a retired shard, the next run starts here.
     pub next_segment: SegmentNumber,
-    /// Above every batch number ever used before this incarnation.
+    /// Every number at or above this one is free, in the same sense.
     pub next_batch: BatchNumber,
-    /// Above every seq ever seen before this incarnation.
+    /// Every seq at or above this one is free, in the same sense.
     pub next_seq: Seq,
     /// Entries up to this one were released by a checkpoint; 0 for none.
     pub released_seq: Seq,
