@@ -120,6 +120,9 @@ pub enum SegmentFault {
     /// A header of a later version of the format.
     #[error("format version {0} is not known to this program (it knows {FORMAT_VERSION})")]
     Version(u16),
+    /// Both copies are readable, and differ.
+    #[error("the two copies of the segment header differ")]
+    CopiesDiffer,
     /// The checksum holds, but a field cannot be: `0` names it.
     #[error("impossible {0} in a segment header")]
     Impossible(&'static str),
