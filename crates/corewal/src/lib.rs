@@ -54,6 +54,11 @@
 //! `docs/FORMAT.md` the bytes.
 #![forbid(unsafe_code)]
 
+/// The README's example, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod epoch;
 mod error;
 mod layout;
