@@ -13,11 +13,11 @@ mod route;
 mod shard;
 
 use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Barrier, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use corewal::{Engine, Log};
+use corewal::{Engine, Log, Options, inspect};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::options::{Place, Tuning};
@@ -101,7 +101,7 @@ impl Append {
         let sizes: Vec<Option<u64>> =
             sources.iter().map(Source::check).collect::<Result<_, Trouble>>()?;
         let bar = self.bar(sizes.iter().copied().sum());
-        let shards = self.shards.unwrap_or(1);
+        let shards = self.shard_count();
         let mut log = Log::recover(self.tuning.options(&self.place, shards))?.open()?;
         let on_full_disk = if self.wait_for_space { OnFullDisk::Wait } else { OnFullDisk::Stop };
         let acks = if self.ack { AckWish::Print } else { AckWish::Silent };
@@ -124,6 +124,16 @@ impl Append {
         Ok(())
     }
 
+    /// What was asked for, else what the log has. A log that cannot be read is refused when it is recovered.
+    fn shard_count(&self) -> u16 {
+        let active = || {
+            let manifest = inspect::manifest(&Options::new(&self.place.dir)).ok().flatten()?;
+            let count = manifest.shards.iter().filter(|shard| shard.active).count();
+            u16::try_from(count).ok().filter(|&count| count > 0)
+        };
+        self.shards.or_else(active).unwrap_or(1)
+    }
+
     /// Reads the sources here, while each shard's writer works on its own thread.
     fn work(&self, log: &mut Log, sources: &[Source], board: &Board, bar: &ProgressBar) -> Fed {
         let seats = log.take_seats();
@@ -131,12 +141,14 @@ impl Append {
         let queues: Vec<Queue> = seats.iter().map(|_| Queue::default()).collect();
         let router = Mutex::new(Router::new(&queues, &self.by));
         let pacer = Pacer::default();
+        let seated = Barrier::new(seats.len());
         let mut fed = Fed::default();
         std::thread::scope(|scope| {
             for (seat, queue) in seats.into_iter().zip(&queues) {
+                let seated = &seated;
                 std::thread::Builder::new()
                     .name(format!("corewal-{}", seat.shard()))
-                    .spawn_scoped(scope, move || shard::run(seat, log, queue, board))
+                    .spawn_scoped(scope, move || shard::run(seat, log, queue, board, seated))
                     .expect("the system starts a thread");
             }
             if let Some(Pace::Time(every)) = self.epoch_every {
@@ -295,7 +307,7 @@ impl Fed {
         let seconds = took.as_secs_f64();
         format!(
             "appended {lines} lines, {bytes} bytes in {seconds:.3} s ({rate:.0} lines/s); \
-             {shards} shards, engine {engine}, {epochs} epochs"
+             shards {shards}, engine {engine}, epochs closed {epochs}"
         )
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Duration;
 
 use corewal::{AppendError, Epoch, Kind, Log, Seat, Seq, ShardId, ShardWriter, Stamp, Turn};
@@ -69,8 +69,13 @@ impl Board {
 /// Appends what comes through `queue` until it ends; everything is durable when this returns without trouble.
 ///
 /// After a trouble that is not the shard's own, what was appended is still made durable and acknowledged.
-pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board) {
-    let done = seat.sit().map_err(Trouble::from).and_then(|writer| {
+///
+/// Nobody starts before everybody has sat down (or failed to): an epoch cannot be waited for while a seat is
+/// not taken.
+pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board, seated: &Barrier) {
+    let writer = seat.sit();
+    seated.wait();
+    let done = writer.map_err(Trouble::from).and_then(|writer| {
         queue.sit();
         let acks = Unacknowledged::default();
         ShardLoop { writer, log, queue, board, acks, lines: None, is_closing: false }.serve()
