@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod inspect;
 mod options;
 mod payload;
 mod quantity;
@@ -24,6 +25,7 @@ struct Command {
 enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
+    Inspect(inspect::Inspect),
 }
 
 const EXIT_CODES: &str = "\
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let done = match Command::parse().verb {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
+        Verb::Inspect(inspect) => inspect.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,9 @@
 //! Payloads as text, without loss.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+
+use corewal::Kind;
 
 /// Writes a payload like the text of a JSON string, without quotes.
 ///
@@ -31,6 +34,23 @@ pub(crate) fn write_json(out: &mut impl Write, payload: &[u8]) -> io::Result<()>
             write!(out, "{{\"base64\":\"{text}\"}}")
         }
     }
+}
+
+/// The name of a kind; none for those that users define.
+pub(crate) fn kind_name(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::PUT => Some("put"),
+        Kind::DELETE => Some("delete"),
+        Kind::COMMIT => Some("commit"),
+        Kind::CHECKPOINT => Some("checkpoint"),
+        Kind::BARRIER => Some("barrier"),
+        _ => None,
+    }
+}
+
+/// The name of a kind, or its number.
+pub(crate) fn kind_text(kind: Kind) -> Cow<'static, str> {
+    kind_name(kind).map_or_else(|| format!("kind {}", kind.0).into(), Cow::Borrowed)
 }
 
 fn write_text(out: &mut impl Write, text: &[u8]) -> io::Result<()> {

@@ -6,8 +6,8 @@ use clap::{Args, ValueEnum};
 use corewal::{Entry, Kind, Log, Options};
 
 use crate::options::Place;
-use crate::payload::{write_escaped, write_json};
-use crate::trouble::Trouble;
+use crate::payload::{kind_name, write_escaped, write_json};
+use crate::trouble::{Trouble, quiet};
 
 /// Print the entries of a log in their merged order: by epoch, then sequence, then shard.
 ///
@@ -72,11 +72,6 @@ impl Replay {
     }
 }
 
-/// A reader that has seen enough is no trouble.
-fn quiet(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
-}
-
 impl Format {
     fn write(self, out: &mut impl Write, entry: &Entry<'_>) -> io::Result<()> {
         let stamp = entry.stamp();
@@ -89,23 +84,15 @@ impl Format {
             Self::Jsonl => {
                 let (epoch, seq, shard) = (stamp.epoch, stamp.seq, stamp.shard);
                 write!(out, r#"{{"epoch":{epoch},"seq":{seq},"shard":{shard},"kind":"#)?;
-                write_kind(out, entry.kind())?;
+                match kind_name(entry.kind()) {
+                    Some(name) => write!(out, "\"{name}\"")?,
+                    None => write!(out, "{}", entry.kind().0)?,
+                }
                 out.write_all(b",\"payload\":")?;
                 write_json(out, entry.bytes())?;
                 out.write_all(b"}")?;
             }
         }
         out.write_all(b"\n")
-    }
-}
-
-/// A kind's name, or the number of one that a user defined.
-fn write_kind(out: &mut impl Write, kind: Kind) -> io::Result<()> {
-    match kind {
-        Kind::PUT => out.write_all(b"\"put\""),
-        Kind::DELETE => out.write_all(b"\"delete\""),
-        Kind::COMMIT => out.write_all(b"\"commit\""),
-        Kind::CHECKPOINT => out.write_all(b"\"checkpoint\""),
-        Kind(number) => write!(out, "{number}"),
     }
 }

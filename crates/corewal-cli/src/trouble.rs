@@ -110,3 +110,8 @@ impl From<CloseError> for Trouble {
         Self::world(error)
     }
 }
+
+/// A reader of the output that has seen enough is no trouble.
+pub(crate) fn quiet(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
