@@ -102,6 +102,11 @@ impl SegmentQueue {
         self.wanted.store(state.ready.is_empty(), Ordering::Release);
     }
 
+    /// Nobody will use the segment that is being prepared: it need not be filled.
+    pub(crate) fn interrupt(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
     /// Bytes of the segments that are ready.
     pub(crate) fn ready_len(&self) -> u64 {
         self.ready_len.load(Ordering::Acquire)
@@ -358,6 +363,10 @@ impl Bell {
         self.rung.notify_one();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
     fn lock(&self) -> MutexGuard<'_, BellState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -397,13 +406,16 @@ where
         let mut patience = None;
         let mut again = false;
         for queue in queues() {
+            if bell.is_stopped() {
+                break;
+            }
             match recipe.step(queue) {
                 Progress::Prepared => again = true,
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
         }
-        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        let goes_on = if again { !bell.is_stopped() } else { bell.wait(patience) };
         if !goes_on {
             queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;
