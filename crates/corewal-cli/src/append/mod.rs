@@ -64,12 +64,12 @@ pub(crate) struct Append {
     #[arg(long, short)]
     quiet: bool,
 
-    #[command(flatten)]
-    tuning: Tuning,
-
     /// Files to read, in this order; `-` is standard input [default: standard input]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    tuning: Tuning,
 }
 
 const HELP: &str = "\
