@@ -4,6 +4,9 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use crate::trouble::Trouble;
 
@@ -46,20 +49,24 @@ impl Source {
     }
 
     /// The lines, from the start.
-    pub(crate) fn lines(&self, max_len: usize) -> Result<LineReader, Trouble> {
-        let from: Box<dyn Read> = match self {
-            Self::Stdin => Box::new(io::stdin().lock()),
-            Self::File(_) => Box::new(self.open()?),
+    pub(crate) fn lines<'a>(
+        &self,
+        max_len: usize,
+        stop: &'a Stop,
+    ) -> Result<LineReader<'a>, Trouble> {
+        let from = match self {
+            Self::Stdin => Supply::pipe(io::stdin(), stop),
+            Self::File(_) => {
+                let file = self.open()?;
+                let facts = file.metadata().map_err(|error| self.cannot("stat", &error))?;
+                if facts.is_file() {
+                    Supply::File(Box::new(file))
+                } else {
+                    Supply::pipe(file, stop)
+                }
+            }
         };
-        Ok(LineReader {
-            from,
-            buffer: vec![0; CHUNK],
-            filled: 0,
-            given: 0,
-            number: 0,
-            is_ended: false,
-            max_len,
-        })
+        Ok(LineReader::new(from, max_len, stop))
     }
 
     fn open(&self) -> Result<File, Trouble> {
@@ -85,9 +92,74 @@ impl fmt::Display for Source {
     }
 }
 
+/// Tells a reader, also one that waits for input, that nobody wants its lines any more.
+#[derive(Debug, Default)]
+pub(crate) struct Stop {
+    is_set: AtomicBool,
+    waiting: Mutex<Option<SyncSender<Event>>>,
+}
+
+impl Stop {
+    pub(crate) fn set(&self) {
+        self.is_set.store(true, Ordering::SeqCst);
+        if let Some(waiting) = &*self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            // If there is no room, the reader does not wait, and looks at the flag before it does.
+            let _ = waiting.try_send(Event::Stop);
+        }
+    }
+}
+
+/// What a reader of a pipe waits for.
+#[derive(Debug)]
+enum Event {
+    Read(io::Result<Vec<u8>>),
+    Stop,
+}
+
+/// Where bytes come from.
+enum Supply {
+    /// Reading does not wait for anybody.
+    File(Box<dyn Read + Send>),
+    /// Reading may wait for ever; a thread of its own does it.
+    Pipe(Receiver<Event>),
+}
+
+impl Supply {
+    fn pipe(mut pipe: impl Read + Send + 'static, stop: &Stop) -> Self {
+        let (sender, events) = sync_channel(2);
+        let waiting = sender.clone();
+        *stop.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(waiting);
+        // Nobody joins it: it may wait for input when the command ends.
+        std::thread::spawn(move || {
+            loop {
+                let mut bytes = vec![0; CHUNK];
+                let read = read(&mut pipe, &mut bytes).map(|len| {
+                    bytes.truncate(len);
+                    bytes
+                });
+                let is_last = read.as_ref().map_or(true, Vec::is_empty);
+                if sender.send(Event::Read(read)).is_err() || is_last {
+                    return;
+                }
+            }
+        });
+        Self::Pipe(events)
+    }
+}
+
+fn read(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Reads lines as they come: what can be had without waiting is given out before the next read.
-pub(crate) struct LineReader {
-    from: Box<dyn Read>,
+pub(crate) struct LineReader<'a> {
+    from: Supply,
+    stop: &'a Stop,
     buffer: Vec<u8>,
     filled: usize,
     /// Bytes of the buffer that were given out as lines.
@@ -111,7 +183,29 @@ pub(crate) enum Next<'a> {
     TooLong,
 }
 
-impl LineReader {
+/// What came of waiting for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// So many bytes; 0 at the end.
+    Bytes(usize),
+    /// Nobody wants more.
+    Stopped,
+}
+
+impl<'a> LineReader<'a> {
+    fn new(from: Supply, max_len: usize, stop: &'a Stop) -> Self {
+        Self {
+            from,
+            stop,
+            buffer: Vec::new(),
+            filled: 0,
+            given: 0,
+            number: 0,
+            is_ended: false,
+            max_len,
+        }
+    }
+
     /// The number of the last line that was given out, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -135,25 +229,35 @@ impl LineReader {
         Next::Line(&self.buffer[start..start + len])
     }
 
-    /// Reads more, and waits for it if it must; returns how many bytes came.
-    pub(crate) fn fill(&mut self) -> io::Result<usize> {
+    /// Reads more, and waits for it if it must.
+    pub(crate) fn fill(&mut self) -> io::Result<Filled> {
         self.buffer.copy_within(self.given..self.filled, 0);
         self.filled -= self.given;
         self.given = 0;
-        if self.filled == self.buffer.len() {
-            self.buffer.resize(self.buffer.len() * 2, 0);
+        if self.stop.is_set.load(Ordering::SeqCst) {
+            return Ok(Filled::Stopped);
         }
-        loop {
-            match self.from.read(&mut self.buffer[self.filled..]) {
-                Ok(len) => {
-                    self.is_ended = len == 0;
-                    self.filled += len;
-                    return Ok(len);
+        let len = match &mut self.from {
+            Supply::File(file) => {
+                if self.filled == self.buffer.len() {
+                    self.buffer.resize((self.filled * 2).max(CHUNK), 0);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                read(file, &mut self.buffer[self.filled..])?
             }
-        }
+            Supply::Pipe(events) => match events.recv() {
+                Ok(Event::Read(bytes)) => {
+                    let bytes = bytes?;
+                    self.buffer.truncate(self.filled);
+                    self.buffer.extend_from_slice(&bytes);
+                    bytes.len()
+                }
+                Ok(Event::Stop) => return Ok(Filled::Stopped),
+                Err(_) => 0,
+            },
+        };
+        self.is_ended = len == 0;
+        self.filled += len;
+        Ok(Filled::Bytes(len))
     }
 }
 
@@ -174,15 +278,15 @@ mod tests {
     }
 
     fn lines(text: &'static [u8], at_once: usize, max_len: usize) -> Result<Vec<Vec<u8>>, u64> {
-        let mut reader = LineReader {
-            from: Box::new(Drops(text, at_once)),
-            buffer: vec![0; 2],
-            filled: 0,
-            given: 0,
-            number: 0,
-            is_ended: false,
-            max_len,
-        };
+        let stop = Stop::default();
+        let by_file = lines_of(Supply::File(Box::new(Drops(text, at_once))), max_len, &stop);
+        let by_pipe = lines_of(Supply::pipe(Drops(text, at_once), &stop), max_len, &stop);
+        assert_eq!(by_file, by_pipe);
+        by_file
+    }
+
+    fn lines_of(from: Supply, max_len: usize, stop: &Stop) -> Result<Vec<Vec<u8>>, u64> {
+        let mut reader = LineReader::new(from, max_len, stop);
         let mut lines = Vec::new();
         loop {
             match reader.next() {
@@ -213,5 +317,27 @@ mod tests {
             assert_eq!(lines(b"abc\nabcd\nabc", at_once, 3), Err(2));
             assert_eq!(lines(b"abc\nabcdefghijklmnopqrst", at_once, 3), Err(2));
         }
+    }
+
+    #[test]
+    fn a_reader_that_waits_for_input_is_told_to_stop() {
+        /// Never gives anything.
+        struct Silence(Receiver<()>);
+
+        impl Read for Silence {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Ok(self.0.recv().map_or(0, |()| 0))
+            }
+        }
+
+        let (_open, silence) = sync_channel(0);
+        let stop = Stop::default();
+        let mut reader = LineReader::new(Supply::pipe(Silence(silence), &stop), 10, &stop);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || reader.fill());
+            stop.set();
+            let filled = waiting.join().expect("no panic");
+            assert_eq!(filled.ok(), Some(Filled::Stopped));
+        });
     }
 }

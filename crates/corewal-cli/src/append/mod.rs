@@ -23,7 +23,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::options::{Place, Tuning};
 use crate::quantity::{Pace, parse_pace};
 use crate::trouble::Trouble;
-use input::{LineReader, Next, Source};
+use input::{Filled, LineReader, Next, Source};
 use queue::Queue;
 use route::{By, RouteError, Router};
 use shard::{AckWish, Board, OnFullDisk};
@@ -155,7 +155,7 @@ impl Append {
                 let (router, pacer) = (&router, &pacer);
                 scope.spawn(move || pacer.run(every, router));
             }
-            let read = self.feed(sources, &router, &mut fed, bar);
+            let read = self.feed(sources, &router, board, &mut fed, bar);
             pacer.stop();
             let mut router = lock(&router);
             // What was read is passed on in any case; the epoch ends only with the whole input.
@@ -177,11 +177,12 @@ impl Append {
         &self,
         sources: &[Source],
         router: &Mutex<Router<'_>>,
+        board: &Board,
         fed: &mut Fed,
         bar: &ProgressBar,
     ) -> Result<(), Trouble> {
         for source in sources {
-            let mut reader = source.lines(self.tuning.max_line())?;
+            let mut reader = source.lines(self.tuning.max_line(), board.stop())?;
             loop {
                 let mut router = lock(router);
                 let passed = self.pass_on(&mut reader, &mut router, fed).and_then(|end| {
@@ -198,8 +199,10 @@ impl Append {
                         return Err(Trouble::world(format_args!("{source}:{line}: {why}")));
                     }
                 }
-                let len = reader.fill().map_err(|error| source.cannot("read", &error))?;
-                bar.inc(len as u64);
+                match reader.fill().map_err(|error| source.cannot("read", &error))? {
+                    Filled::Bytes(len) => bar.inc(len as u64),
+                    Filled::Stopped => return Ok(()),
+                }
             }
         }
         Ok(())
@@ -208,7 +211,7 @@ impl Append {
     /// Takes the lines that are in the reader's buffer.
     fn pass_on(
         &self,
-        reader: &mut LineReader,
+        reader: &mut LineReader<'_>,
         router: &mut Router<'_>,
         fed: &mut Fed,
     ) -> Result<Passed, RouteError> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corewal::{AppendError, Epoch, Kind, Log, Seat, Seq, ShardId, ShardWriter, Stamp, Turn};
 
+use crate::append::input::Stop;
 use crate::append::queue::{Lines, Message, Queue, Taken};
 use crate::trouble::Trouble;
 
@@ -25,6 +26,7 @@ pub(crate) struct Board {
     told_of_space: AtomicBool,
     /// Lines that are durable.
     durable: AtomicU64,
+    stop: Stop,
     on_full_disk: OnFullDisk,
     acks: AckWish,
 }
@@ -49,14 +51,21 @@ impl Board {
             trouble: Mutex::new(None),
             told_of_space: AtomicBool::new(false),
             durable: AtomicU64::new(0),
+            stop: Stop::default(),
             on_full_disk,
             acks,
         }
     }
 
-    /// Keeps the first trouble.
+    /// Keeps the first trouble, and stops the reading of input.
     pub(crate) fn tell(&self, trouble: Trouble) {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
+        self.stop.set();
+    }
+
+    /// Is set with the first trouble.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     /// The first trouble, and how many lines are durable.
@@ -77,8 +86,17 @@ pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board, seated: &
     seated.wait();
     let done = writer.map_err(Trouble::from).and_then(|writer| {
         queue.sit();
-        let acks = Unacknowledged::default();
-        ShardLoop { writer, log, queue, board, acks, lines: None, is_closing: false }.serve()
+        ShardLoop {
+            writer,
+            log,
+            queue,
+            board,
+            pending: Unacknowledged::default(),
+            acks: board.acks,
+            lines: None,
+            is_closing: false,
+        }
+        .serve()
     });
     if let Err(trouble) = done {
         board.tell(trouble);
@@ -91,7 +109,9 @@ struct ShardLoop<'a> {
     log: &'a Log,
     queue: &'a Queue,
     board: &'a Board,
-    acks: Unacknowledged,
+    pending: Unacknowledged,
+    /// Silent from the first acknowledgement on that nobody takes.
+    acks: AckWish,
     /// Lines that were taken, and how many of them were appended.
     lines: Option<(Lines, usize)>,
     /// An end of an epoch was taken, and not written yet.
@@ -182,7 +202,7 @@ impl ShardLoop<'_> {
             match self.writer.append_bytes(Kind::PUT, line) {
                 Ok(stamp) => {
                     *at += 1;
-                    self.acks.add(stamp);
+                    self.pending.add(stamp);
                 }
                 Err(refusal) => return self.refused(refusal),
             }
@@ -221,24 +241,20 @@ impl ShardLoop<'_> {
     fn acknowledge(&mut self) -> Result<(), Trouble> {
         let frontier = self.writer.frontier();
         let shard = self.writer.shard();
-        let count = match self.board.acks {
-            AckWish::Silent => self.acks.take_to(frontier, |_, _| {}),
-            AckWish::Print => {
-                let mut text = Vec::new();
-                let count = self.acks.take_to(frontier, |epoch, seq| {
-                    write_ack(&mut text, shard, seq, epoch);
-                });
-                if count > 0 {
-                    let mut out = io::stdout().lock();
-                    out.write_all(&text)
-                        .and_then(|()| out.flush())
-                        .map_err(|error| Trouble::output(&error))?;
-                }
-                count
-            }
-        };
+        let mut text = Vec::new();
+        let count = self.pending.take_to(frontier, |epoch, seq| match self.acks {
+            AckWish::Silent => {}
+            AckWish::Print => write_ack(&mut text, shard, seq, epoch),
+        });
         self.board.durable.fetch_add(count, Ordering::Relaxed);
-        Ok(())
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(&text).and_then(|()| out.flush()).map_err(|error| {
+            self.acks = AckWish::Silent;
+            Trouble::output(&error)
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! A limit on the size of files is refused by the kernel like a full disk, and can be raised again.
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use crate::support::{CODE_GOOD, CODE_WORLD, Place, Ran, flights, lines};
@@ -54,4 +54,19 @@ fn an_append_that_waits_for_space_goes_on_when_there_is_some() {
     assert_eq!(child.wait().expect("it ends").code(), CODE_GOOD, "{rest}");
     assert!(!rest.contains("waiting"), "told once: {rest}");
     assert_eq!(place.good("replay", &["--format", "raw"]), bytes);
+}
+
+#[test]
+fn a_full_disk_ends_an_append_that_waits_for_input() {
+    let place = Place::new();
+    let mut command = limited(&place, &[]);
+    let mut child =
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    // More than the first segment holds; then the pipe stays open, and nothing comes.
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(&flights().1[..1_200_000]).expect("the command reads it all");
+    let ran = Ran::of(child.wait_with_output());
+    drop(stdin);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().starts_with("no space: "), "{}", ran.stderr);
 }

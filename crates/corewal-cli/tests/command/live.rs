@@ -1,8 +1,9 @@
 //! Beside an append that is still running, and after one that was killed.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{CODE_WORLD, Live, Place, lines};
+use crate::support::{CODE_WORLD, Live, Place, Ran, flights, lines};
 
 #[test]
 fn an_entry_is_acknowledged_while_the_input_is_open() {
@@ -62,4 +63,18 @@ fn an_epoch_by_time_is_committed_while_the_input_is_open() {
         assert!(Instant::now() < patience, "the epoch is not committed");
     }
     live.end();
+}
+
+#[test]
+fn when_nobody_takes_the_acknowledgements_the_append_ends_and_says_what_is_durable() {
+    let place = Place::new();
+    let mut command = place.command("append", &["--ack", &flights().0]);
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    drop(child.stdout.take());
+    let ran = Ran::of(child.wait_with_output());
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().starts_with("cannot write to standard output"), "{}", ran.stderr);
+    let durable = lines(&place.good("replay", &[])).len();
+    assert!(ran.error().ends_with(&format!("; {durable} lines are durable")), "{}", ran.stderr);
 }
