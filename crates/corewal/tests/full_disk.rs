@@ -31,7 +31,7 @@ fn options(dir: &Path, engine: Engine) -> Options {
         .segment_len(1 << 20)
         .max_batch(512 << 10)
         .max_record(256 << 10)
-        // The reserve is counted here, not the vouches of a slow machine.
+        // The reserve has room for one vouch, so none may come between the epochs on a slow machine.
         .vouch_after(Duration::from_secs(3600))
 }
 
@@ -236,11 +236,21 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // The kernel lets go of the loop device with it (mount(8)). It fails where nothing was mounted.
-        if let Err(error) = run(Command::new("umount").arg(self.dir()))
-            && !error.to_string().contains("not mounted")
-        {
-            println!("{error}");
+        // The kernel lets go of the loop device with it (mount(8)). After a panic it takes a moment until
+        // the rings have let go of their files; what is busy for longer is detached, and gone with them.
+        let start = Instant::now();
+        let umount = |options: &[&str]| run(Command::new("umount").args(options).arg(self.dir()));
+        while let Err(error) = umount(&[]) {
+            let error = error.to_string();
+            if error.contains("not mounted") {
+                return;
+            }
+            if start.elapsed() > Duration::from_secs(5) {
+                println!("{error}");
+                let _ = umount(&["--lazy"]);
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
         }
     }
 }
