@@ -1,13 +1,15 @@
-//! One durable append at a time: each way in each round, in an order that changes from round to round.
+//! One durable append at a time: a few by each way in turn, in an order that changes.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use corewal::{Engine, Kind, Log, Options, Preparing, ShardWriter};
-use corewal_probe::{CommitLoop, Way, histogram};
+use corewal_probe::{COMMIT_LEN, CommitLoop, Histogram, Way, histogram};
 
 use crate::{Anything, fresh};
 
+/// Commits of one way in a row: few, so that what else the machine does meets all ways alike.
+const SLICE: u64 = 10;
 /// Size of a record, in bytes.
 const RECORD_LEN: usize = 128;
 
@@ -51,10 +53,15 @@ pub(crate) fn measure(dir: &Path, rounds: u64, commits: u64) -> Result<Vec<Row>,
     let row = |name: &String| Row { name: name.clone(), p50_us: Vec::new(), to_floor: Vec::new() };
     let mut rows: Vec<Row> = ways.iter().map(|(name, _)| row(name)).collect();
     for round in 0..usize::try_from(rounds)? {
-        for place in 0..ways.len() {
-            let index = (round + place) % ways.len();
-            let p50_us = ways[index].1.p50_us(commits)?;
-            rows[index].p50_us.push(p50_us);
+        let mut latencies_ns = vec![histogram(); ways.len()];
+        for slice in 0..usize::try_from(commits / SLICE)? {
+            for place in 0..ways.len() {
+                let index = (round + slice + place) % ways.len();
+                ways[index].1.measure(&mut latencies_ns[index])?;
+            }
+        }
+        for (row, latencies_ns) in rows.iter_mut().zip(latencies_ns) {
+            row.p50_us.push(latencies_ns.value_at_quantile(0.5) as f64 / 1000.0);
         }
         let is_floor = |index: &usize| matches!(ways[*index].1, Committer::Floor(_));
         let floors = (0..ways.len()).filter(is_floor).map(|index| rows[index].p50_us[round]);
@@ -70,12 +77,22 @@ pub(crate) fn measure(dir: &Path, rounds: u64, commits: u64) -> Result<Vec<Row>,
 }
 
 impl Committer {
-    fn p50_us(&mut self, commits: u64) -> Result<f64, Anything> {
-        let latencies_ns = match self {
-            Self::Floor(floor) => floor.measure(commits)?.latencies_ns,
-            Self::Log(log) => log.measure(commits)?,
-        };
-        Ok(latencies_ns.value_at_quantile(0.5) as f64 / 1000.0)
+    /// A slice of commits; the first does not count, its way has not run for a while.
+    fn measure(&mut self, latencies_ns: &mut Histogram<u64>) -> Result<(), Anything> {
+        for count in 0..=SLICE {
+            let took = match self {
+                Self::Floor(floor) => {
+                    // Fresh bytes, as a log's are.
+                    let bytes = [count.to_le_bytes()[0] | 1; COMMIT_LEN];
+                    floor.commit(&bytes)?
+                }
+                Self::Log(log) => log.commit()?,
+            };
+            if count > 0 {
+                *latencies_ns += u64::try_from(took.as_nanos())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -94,21 +111,14 @@ impl LogUnderTest {
         Ok(Self { dir, log, writer, appended: 0 })
     }
 
-    fn measure(&mut self, commits: u64) -> Result<corewal_probe::Histogram<u64>, Anything> {
-        const WARM_UP: u64 = 20;
-        let mut latencies_ns = histogram();
-        for count in 0..WARM_UP + commits {
-            let record = record(self.appended);
-            let start = Instant::now();
-            let stamp = self.writer.append_bytes(Kind::PUT, &record)?;
-            self.writer.wait(stamp)?;
-            let took = start.elapsed();
-            self.appended += 1;
-            if count >= WARM_UP {
-                latencies_ns += u64::try_from(took.as_nanos())?;
-            }
-        }
-        Ok(latencies_ns)
+    fn commit(&mut self) -> Result<Duration, Anything> {
+        let record = record(self.appended);
+        let start = Instant::now();
+        let stamp = self.writer.append_bytes(Kind::PUT, &record)?;
+        self.writer.wait(stamp)?;
+        let took = start.elapsed();
+        self.appended += 1;
+        Ok(took)
     }
 
     /// Closes the log, opens it again, and finds all that was acknowledged.

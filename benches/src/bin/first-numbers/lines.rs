@@ -10,8 +10,8 @@ use corewal::{AppendError, Engine, Kind, Log, Options, Seat, ShardStats, Turn};
 
 use crate::{Anything, fresh};
 
-/// Appends between two turns.
-const APPENDS_OF_A_TURN: usize = 64;
+/// Appends between two turns: about 100 KiB.
+const APPENDS_OF_A_TURN: usize = 1024;
 
 /// One kind of log, over all rounds.
 #[derive(Debug)]
