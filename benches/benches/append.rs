@@ -1,8 +1,9 @@
 //! What the processor does for an append, and for a commit of one: on a disk that keeps nothing and a ring
 //! whose operations are complete at once, so that nothing else is measured.
 #![expect(clippy::unwrap_used, reason = "a benchmark says by panicking what failed")]
-#![expect(missing_docs, reason = "criterion's macros")]
 
+#[path = "append/cpu.rs"]
+mod cpu;
 #[path = "append/null.rs"]
 mod null;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{AppendError, Kind, Log, Options, Record, ShardWriter, Stamp};
+use cpu::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use null::NullDisk;
 
@@ -77,7 +79,7 @@ fn append(
     }
 }
 
-fn appends(criterion: &mut Criterion) {
+fn appends(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(1));
     let bytes = [0xA5; 128];
@@ -106,7 +108,7 @@ fn appends(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn commits(criterion: &mut Criterion) {
+fn commits(criterion: &mut Criterion<CpuTime>) {
     with_writer(|writer| {
         criterion.bench_function("commit-of-one/bytes-128", |bencher| {
             bencher.iter(|| {
@@ -117,5 +119,9 @@ fn commits(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, appends, commits);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = appends, commits
+}
 criterion_main!(benches);

@@ -58,7 +58,8 @@ impl Machine {
             .max_by_key(|mount| mount.point.as_os_str().len())
             .ok_or_else(|| io::Error::other("the directory is on no mounted file system"))?;
         if ["tmpfs", "ramfs"].contains(&mount.file_system.as_str()) {
-            let text = format!("{} is on {}: nothing is durable there", dir.display(), mount.file_system);
+            let text =
+                format!("{} is on {}: nothing is durable there", dir.display(), mount.file_system);
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
         let count = std::thread::available_parallelism()?;
@@ -80,7 +81,8 @@ impl Machine {
 fn queue(device: &str) -> String {
     let block = PathBuf::from(format!("/sys/dev/block/{device}"));
     // A partition's queue is its disk's.
-    let Some(queue) = ["queue", "../queue"].map(|it| block.join(it)).into_iter().find(|it| it.exists())
+    let Some(queue) =
+        ["queue", "../queue"].map(|it| block.join(it)).into_iter().find(|it| it.exists())
     else {
         return String::new();
     };

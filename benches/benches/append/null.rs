@@ -35,7 +35,11 @@ impl Disk for NullDisk {
     }
 
     fn open(&self, _path: &Path, open: Open) -> io::Result<File> {
-        if open.create_new { Ok(Arc::new(NullFile::default())) } else { Err(io::ErrorKind::NotFound.into()) }
+        if open.create_new {
+            Ok(Arc::new(NullFile::default()))
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
     }
 
     fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {

@@ -251,7 +251,10 @@ fn a_record_is_archived_in_the_block() {
     let mut reader = Log::read(Options::new(&dir)).unwrap();
     let entry = reader.next_entry().unwrap().unwrap();
     let archived = entry.archived::<Flight>(SchemaId(5)).unwrap();
-    assert_eq!((archived.origin.as_str(), archived.distance.to_native()), ("Detroit Metropolitan", 1750));
+    assert_eq!(
+        (archived.origin.as_str(), archived.distance.to_native()),
+        ("Detroit Metropolitan", 1750)
+    );
     let is_inside = written[0].bytes.windows(entry.bytes().len()).any(|it| it == entry.bytes());
     assert!(is_inside, "the archive stands in the first write");
 }

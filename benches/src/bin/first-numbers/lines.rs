@@ -32,7 +32,12 @@ pub(crate) fn measure(dir: &Path, rounds: u64, passes: u64) -> Result<Vec<Row>, 
         .flat_map(|shards| [Engine::Uring, Engine::Blocking].map(|engine| (shards, engine)))
     {
         let name = format!("{shards} shards, {engine:?}").replace("1 shards", "1 shard");
-        rows.push((shards, engine, Row { name, lines_per_s: Vec::new(), lines_per_batch: 0.0, unfilled: 0 }, 0));
+        rows.push((
+            shards,
+            engine,
+            Row { name, lines_per_s: Vec::new(), lines_per_batch: 0.0, unfilled: 0 },
+            0,
+        ));
     }
     for round in 0..usize::try_from(rounds)? {
         for place in 0..rows.len() {

@@ -45,7 +45,10 @@ fn main() -> Result<(), Anything> {
     println!("| file system | {} |", machine.file_system);
     println!("| device | {} |", machine.device);
     let count = arguments.commits;
-    println!("\nOne durable commit at a time; p50 of {count}, median of {} rounds:\n", arguments.rounds);
+    println!(
+        "\nOne durable commit at a time; p50 of {count}, median of {} rounds:\n",
+        arguments.rounds
+    );
     println!("| way | p50, us | 95 % interval | to the machine floor | 95 % interval |");
     println!("|---|---|---|---|---|");
     for row in &commits {

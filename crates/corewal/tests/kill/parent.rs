@@ -124,8 +124,11 @@ impl<'a> Story<'a> {
     fn run(&mut self, tally: &mut Tally) {
         for kill in 0..KILLS_OF_A_LOG {
             let before = self.order.engine;
-            self.order.engine =
-                if self.uring && self.random.below(3) > 0 { Engine::Uring } else { Engine::Blocking };
+            self.order.engine = if self.uring && self.random.below(3) > 0 {
+                Engine::Uring
+            } else {
+                Engine::Blocking
+            };
             tally.other_engine += u64::from(kill > 0 && before != self.order.engine);
             self.order.seed = self.random.draw();
             self.kill_once(tally);
@@ -145,7 +148,10 @@ impl<'a> Story<'a> {
         }
         assert!(log.close().unwrap().left_open.is_empty());
         let last = self.recover();
-        assert_eq!(last.entries.iter().filter(|it| it.3 == b"the end").count(), usize::from(SHARDS));
+        assert_eq!(
+            last.entries.iter().filter(|it| it.3 == b"the end").count(),
+            usize::from(SHARDS)
+        );
     }
 
     fn kill_once(&mut self, tally: &mut Tally) {
