@@ -83,8 +83,10 @@ impl Floor {
 /// A histogram for latencies in nanoseconds, from 1 ns to a minute with three digits.
 #[must_use]
 pub fn histogram() -> Histogram<u64> {
-    let mut histogram =
-        Histogram::new_with_max(LONGEST_NS, DIGITS).expect("the bounds are in order");
+    let mut histogram = match Histogram::new_with_max(LONGEST_NS, DIGITS) {
+        Ok(histogram) => histogram,
+        Err(error) => unreachable!("the bounds are constants in order: {error}"),
+    };
     histogram.auto(true);
     histogram
 }
@@ -242,8 +244,6 @@ pub fn machine_floor(dir: &Path, commits: u64) -> io::Result<Floor> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test says by panicking what failed")]
-
     use super::*;
 
     fn temp_dir() -> tempfile::TempDir {

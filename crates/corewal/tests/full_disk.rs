@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use corewal::{AppendError, Engine, Kind, Log, Options, ShardId, ShardWriter, Stamp, Turn};
+use corewal::{
+    AppendError, Engine, Kind, Log, Options, Preparing, ShardId, ShardWriter, Stamp, Turn,
+};
 
 const SHARDS: u16 = 2;
 const PIPELINE_BOUND: u32 = 4;
@@ -162,11 +164,11 @@ fn a_full_disk_refuses_only_appends(options: &Options, os_error: &str, free: imp
     assert!(matches!(session.append(0), Err(AppendError::NoSpace(_))), "nothing was freed");
     let refused_at: Vec<_> = session.appended.iter().map(Vec::len).collect();
     free();
-    for shard in 0..usize::from(SHARDS) {
+    for (shard, refused_at) in refused_at.into_iter().enumerate() {
         for _ in 0..100 {
             session.append_at_last(shard);
         }
-        assert_eq!(session.appended[shard].len(), refused_at[shard] + 100);
+        assert_eq!(session.appended[shard].len(), refused_at + 100);
     }
     session.sync();
     session.commit_epoch();
@@ -302,6 +304,26 @@ fn a_log_on_a_full_file_system_opens_and_closes_and_goes_on_when_there_is_space(
     session.sync();
     session.commit_epoch();
     assert_eq!(session.log.frontier(ShardId(2)), None);
+    sessions.push(session.close());
+    assert_recovered(&options, &sessions);
+}
+
+/// What an earlier life has prepared and not used is space that nobody else can take.
+#[test]
+fn a_full_file_system_has_room_for_a_log_in_what_it_had_prepared() {
+    let Some(image) = Image::mount(24 << 20) else { return };
+    let options = options(&image.dir().join("log"), Engine::Auto);
+    let mut session = Session::open(options.clone().preparing(Preparing::Manual));
+    while session.log.prepare() {}
+    session.append_at_last(0);
+    let mut sessions = vec![session.close()];
+    image.stuff();
+    let mut session = Session::open(options.clone());
+    for shard in 0..usize::from(SHARDS) {
+        session.append_at_last(shard);
+    }
+    session.commit_epoch();
+    assert!(session.writers.iter().all(|writer| writer.stats().recycled > 0));
     sessions.push(session.close());
     assert_recovered(&options, &sessions);
 }
