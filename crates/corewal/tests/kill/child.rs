@@ -22,7 +22,7 @@ const ORDER: &str = "COREWAL_KILL_ORDER";
 
 pub(crate) const SHARDS: u16 = 3;
 /// Bytes of one shard's words in the status file.
-pub(crate) const STATUS_LEN: u64 = 16;
+pub(crate) const STATUS_LEN: usize = 16;
 /// So often is an epoch closed, in lines of the first shard.
 const LINES_OF_AN_EPOCH: u64 = 200;
 
@@ -188,10 +188,10 @@ impl Appender<'_> {
     }
 
     fn tell_status(&self, in_flight: usize) -> Result<(), Anything> {
-        let mut words = [0; STATUS_LEN as usize];
+        let mut words = [0; STATUS_LEN];
         words[..8].copy_from_slice(&self.sent.to_le_bytes());
         words[8..].copy_from_slice(&(in_flight as u64).to_le_bytes());
-        self.status.write_all_at(&words, u64::from(self.shard) * STATUS_LEN)?;
+        self.status.write_all_at(&words, u64::from(self.shard) * STATUS_LEN as u64)?;
         Ok(())
     }
 }

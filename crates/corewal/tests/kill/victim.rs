@@ -126,7 +126,7 @@ impl Status {
             bytes.get(at..at + 8).map_or(0, |word| u64::from_le_bytes(word.try_into().unwrap()))
         };
         std::array::from_fn(|shard| {
-            let at = shard * usize::try_from(STATUS_LEN).unwrap();
+            let at = shard * STATUS_LEN;
             Self { sent: word(at), in_flight: word(at + 8) }
         })
     }
