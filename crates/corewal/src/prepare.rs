@@ -176,8 +176,13 @@ impl Recipe {
             }
             let is_first = state.next == queue.first;
             let len = if is_first { self.first_segment_len } else { self.segment_len };
+            let is_stuck = state.fault.is_some();
             let reusable = state.leftovers.iter().position(|it| it.len == len);
-            (state.next, len, reusable.map(|index| state.leftovers.swap_remove(index)))
+            // Where no new file can be made, because the disk is full, rather a larger old one than none.
+            let reusable =
+                reusable.or_else(|| state.leftovers.iter().position(|it| is_stuck && it.len > len));
+            let leftover = reusable.map(|index| state.leftovers.swap_remove(index));
+            (state.next, leftover.map_or(len, |it| it.len), leftover)
         };
         let prepared = match leftover {
             Some(old) => self.recycle(queue.shard, old.number, number, len),
