@@ -77,6 +77,16 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// and [`RingFacts::fallback`](crate::RingFacts::fallback) gives the reason.
     fn ring(&self, config: RingConfig) -> io::Result<Box<dyn Ring>>;
 
+    /// Whether the file system of `dir` writes every block to a new place, so that neither allocating
+    /// nor zero-filling a file ahead gains anything. `false` where that is not known.
+    ///
+    /// # Errors
+    /// Those of statfs(2).
+    fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
+        let _ = dir;
+        Ok(false)
+    }
+
     /// The time since some fixed moment; never goes back. Takes part in no order on disk.
     fn now(&self) -> Duration;
 }

@@ -118,6 +118,10 @@ impl Disk for RealDisk {
         Ok(Box::new(BlockingRing::new(config, fallback)))
     }
 
+    fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
+        sys::is_copy_on_write(dir)
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }

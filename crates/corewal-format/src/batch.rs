@@ -298,6 +298,7 @@ impl BatchHeader {
             ("flags", self.flags.0 <= 2),
             ("block size", (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).contains(&self.block_len)),
             ("block size", self.block_len.is_power_of_two()),
+            ("incarnation", self.incarnation.0 > 0 && self.incarnation.0 < u64::MAX),
             ("batch number", self.number.0 > 0 && self.number.0 < u64::MAX),
             ("first seq", self.first_seq.0 > 0 && self.first_seq.0 < u64::MAX),
             ("last seq", self.last_seq().0 < u64::MAX),
@@ -358,7 +359,7 @@ impl BatchHeader {
         let seed = self.seed(log);
         let mut chain: Chain = seed.chain();
         let mut rest = body;
-        let mut last_delta = None;
+        let mut before: Option<EntryHeader> = None;
         for index in 0..self.entry_count {
             let at = body_end - rest.len();
             let damaged = BodyFault::Entry { index, at };
@@ -376,13 +377,13 @@ impl BatchHeader {
             if !is_zero(padding) {
                 return Err(BodyFault::Padding);
             }
-            self.check_entry(index, &entry, &bytes[ENTRY_HEADER_LEN..], last_delta)?;
+            self.check_entry(index, &entry, &bytes[ENTRY_HEADER_LEN..], before)?;
             chain = chain.link(crc);
-            last_delta = Some(entry.delta);
             rest = &rest[entry.stride()..];
+            before = Some(entry);
         }
         let sealed_over = chain.crc() == self.body_crc
-            && last_delta.unwrap_or(0) == self.last_delta
+            && before.map_or(0, |entry| entry.delta) == self.last_delta
             && rest.is_empty();
         if !sealed_over {
             return Err(BodyFault::Body);
@@ -412,22 +413,24 @@ impl BatchHeader {
         index: u32,
         entry: &EntryHeader,
         payload: &[u8],
-        last_delta: Option<u32>,
+        before: Option<EntryHeader>,
     ) -> Result<(), BodyFault> {
         let last = index + 1 == self.entry_count;
         let barrier = entry.kind == Kind::BARRIER;
-        let in_order = match last_delta {
+        let in_order = match before {
             None => entry.delta == 0,
-            Some(before) => before < entry.delta,
+            Some(before) => before.delta < entry.delta,
         };
+        let goes_on = |entry: EntryHeader| entry.flags.contains(EntryFlags::GROUP_CONTINUES);
         let possible = [
             ("seq", in_order),
             ("kind", entry.kind.is_known()),
             ("flags", entry.flags.is_known()),
-            ("group that goes on behind the batch", {
-                !(last && entry.flags.contains(EntryFlags::GROUP_CONTINUES))
-            }),
+            ("group that goes on behind the batch", { !(last && goes_on(*entry)) }),
             ("barrier", barrier == (last && self.flags.contains(BatchFlags::BARRIER))),
+            ("payload of a barrier", !barrier || entry.len == 0),
+            ("flags of a barrier", !barrier || entry.flags == EntryFlags::NONE),
+            ("group that goes on with a barrier", !(barrier && before.is_some_and(goes_on))),
             ("timestamp", {
                 !entry.flags.contains(EntryFlags::TIMESTAMP)
                     || payload.get(8..16).is_some_and(is_zero)

@@ -48,7 +48,8 @@ impl Kind {
     pub const COMMIT: Self = Self(3);
     /// A checkpoint of the user's state inside the shard, or a mark of one outside.
     pub const CHECKPOINT: Self = Self(4);
-    /// The entry that closes an epoch on a shard; the last of its batch. Only the engine writes it.
+    /// The entry that closes an epoch on a shard; the last of its batch. Only the engine writes it, without
+    /// payload or flags, and in no group.
     pub const BARRIER: Self = Self(5);
     /// The first of the kinds that users define.
     pub const FIRST_USER: Self = Self(0x8000);
@@ -74,7 +75,7 @@ pub struct EntryFlags(pub u16);
 impl EntryFlags {
     /// No flag.
     pub const NONE: Self = Self(0);
-    /// The next entry of the batch belongs to the same atomic group.
+    /// The next entry of the batch, which is no barrier, belongs to the same atomic group.
     pub const GROUP_CONTINUES: Self = Self(1);
     /// The payload starts with a user timestamp: a signed 64-bit number, then 8 zero bytes.
     pub const TIMESTAMP: Self = Self(2);

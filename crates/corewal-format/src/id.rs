@@ -59,7 +59,7 @@ number! {
     Epoch(u64)
 }
 number! {
-    /// How many times the log has been opened for writing.
+    /// How many times the log has been opened for writing. The first is 1, so that 0 says "none yet".
     Incarnation(u64)
 }
 number! {

@@ -7,8 +7,8 @@ use crate::crc::extend;
 #[cfg(test)]
 use crate::format_doc::Field;
 use crate::{
-    BatchNumber, Crc, Epoch, FORMAT_VERSION, Generation, Incarnation, LogId, SegmentNumber, Seq,
-    ShardId,
+    BatchNumber, Crc, Epoch, FORMAT_VERSION, Generation, HEADER_BLOCKS, Incarnation, LogId,
+    MAX_SEGMENT_LEN, MIN_BLOCK_LEN, SegmentNumber, Seq, ShardId,
 };
 
 /// The longest user bytes of a checkpoint.
@@ -191,11 +191,12 @@ pub struct ShardRecord {
     pub shard: ShardId,
     /// Whether it has a writer in this incarnation, and counts for the committed epoch.
     pub active: bool,
-    /// Above every segment number ever used or prepared before this incarnation.
+    /// Every number at or above this one is free: none was ever used, seen or given out, except by the current
+    /// run. After a clean close, and for a retired shard, the next run starts here.
     pub next_segment: SegmentNumber,
-    /// Above every batch number ever used before this incarnation.
+    /// Every number at or above this one is free, in the same sense.
     pub next_batch: BatchNumber,
-    /// Above every seq ever seen before this incarnation.
+    /// Every seq at or above this one is free, in the same sense.
     pub next_seq: Seq,
     /// Entries up to this one were released by a checkpoint; 0 for none.
     pub released_seq: Seq,
@@ -435,7 +436,7 @@ impl Manifest {
             ("checkpoint epoch", checkpoint_epoch <= self.committed_epoch),
         ];
         possible.iter().try_for_each(|&(what, holds)| if holds { Ok(()) } else { Err(what) })?;
-        self.shards.iter().try_for_each(ShardRecord::check)
+        self.shards.iter().try_for_each(|shard| shard.check(self.incarnation))
     }
 
     /// The record of `shard`.
@@ -523,7 +524,7 @@ impl ShardRecord {
         })
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    fn check(&self, now: Incarnation) -> Result<(), &'static str> {
         let room = |number: u64| number > 0 && number < u64::MAX;
         let current_holds = self.current.is_none_or(|it| {
             room(it.first_segment.0) && room(it.first_batch.0) && room(it.first_seq.0)
@@ -550,12 +551,19 @@ impl ShardRecord {
             ("released seq", self.released_seq.0 < u64::MAX),
             ("current run", current_holds && current_follows),
             ("current run of a retired shard", self.active || self.current.is_none()),
+            ("current run before the first incarnation", now.0 > 0 || self.current.is_none()),
             ("durable batch", self.durable_batch.0 < u64::MAX && self.durable_seq.0 < u64::MAX),
             ("barrier", self.barrier.0 < u64::MAX),
             ("run order", runs_ascend),
         ];
         possible.iter().try_for_each(|&(what, holds)| if holds { Ok(()) } else { Err(what) })?;
-        self.runs.iter().try_for_each(Run::check)
+        self.runs.iter().try_for_each(|run| run.check(now))?;
+        let free = [
+            ("next segment", self.runs.iter().all(|run| run.last_segment < self.next_segment)),
+            ("next batch", self.runs.iter().all(|run| run.last_batch < self.next_batch)),
+            ("next seq", self.runs.iter().all(|run| run.highest_seq() < self.next_seq)),
+        ];
+        free.iter().try_for_each(|&(what, holds)| if holds { Ok(()) } else { Err(what) })
     }
 }
 
@@ -597,12 +605,20 @@ impl Run {
         })
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    /// The highest seq that the record of the run names.
+    fn highest_seq(&self) -> Seq {
+        let void = self.voids.iter().map(|void| void.last_seq).max().unwrap_or_default();
+        void.max(self.last_kept_seq)
+    }
+
+    fn check(&self, now: Incarnation) -> Result<(), &'static str> {
         let voids_ascend = self.voids.is_sorted_by(|a, b| {
             a.last_batch < b.first_batch && (a.to_segment, a.to_at) <= (b.from_segment, b.from_at)
         });
         let voids_hold = self.voids.iter().all(|void| {
-            (void.from_segment, void.from_at) < (void.to_segment, void.to_at)
+            is_batch_at(void.from_at)
+                && is_batch_at(void.to_at)
+                && (void.from_segment, void.from_at) < (void.to_segment, void.to_at)
                 && void.first_batch <= void.last_batch
                 && void.last_seq.0 < u64::MAX
                 && void.first_seq <= void.last_seq.next()
@@ -617,7 +633,10 @@ impl Run {
             ("last segment", self.last_segment.0 < u64::MAX),
             ("first batch", self.first_batch.0 > 0 && self.first_batch <= self.last_batch),
             ("last batch", self.last_batch.0 < u64::MAX),
+            ("last batch at", is_batch_at(self.last_batch_at)),
             ("last kept seq", self.last_kept_seq.0 < u64::MAX && self.first_seq.0 > 0),
+            ("last kept seq", self.first_seq.before() <= self.last_kept_seq),
+            ("incarnation of a run", self.incarnation.0 > 0 && self.incarnation <= now),
             ("void range", voids_ascend && voids_hold),
         ];
         possible.iter().try_for_each(|&(what, holds)| if holds { Ok(()) } else { Err(what) })
@@ -661,6 +680,13 @@ impl Void {
             cause,
         })
     }
+}
+
+/// Whether a batch can stand at offset `at` of a segment, whatever the size of its blocks.
+fn is_batch_at(at: u64) -> bool {
+    let smallest = u64::from(MIN_BLOCK_LEN);
+    let first = u64::from(HEADER_BLOCKS) * smallest;
+    (first..MAX_SEGMENT_LEN).contains(&at) && at.is_multiple_of(smallest)
 }
 
 /// What is left to decode.

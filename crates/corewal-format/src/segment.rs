@@ -71,6 +71,18 @@ pub struct RkyvLayout {
     pub pointer_width: u8,
 }
 
+impl RkyvLayout {
+    /// The field that cannot be, if any.
+    fn check(self) -> Result<(), &'static str> {
+        match self {
+            Self { endianness: 0 | 3.., .. } => Err("endianness"),
+            Self { alignment: 0 | 3.., .. } => Err("alignment"),
+            Self { pointer_width: 16 | 32 | 64, .. } => Ok(()),
+            _ => Err("pointer width"),
+        }
+    }
+}
+
 /// What a segment file says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
@@ -199,10 +211,10 @@ impl SegmentHeader {
         if self.segment.0 == 0 || self.segment.0 == u64::MAX {
             return Err(SegmentFault::Impossible("segment number"));
         }
-        if self.incarnation.0 == u64::MAX {
+        if self.incarnation.0 == 0 || self.incarnation.0 == u64::MAX {
             return Err(SegmentFault::Impossible("incarnation"));
         }
-        Ok(())
+        self.rkyv.check().map_err(SegmentFault::Impossible)
     }
 
     fn crc(bytes: &[u8]) -> Crc {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corewal_format::{
     BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
-    Place, SegmentFault, SegmentNumber, ShardId,
+    Place, SegmentFault, SegmentNumber, ShardId, Stamp,
 };
 
 use crate::OptionsError;
@@ -331,6 +331,21 @@ pub enum FailureCause {
     /// The writer is gone without a close.
     #[error("its writer was dropped")]
     Dropped,
+}
+
+/// Why an entry cannot be waited for.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The stamp is of another shard or another incarnation, or was never given out.
+    #[error("stamp {stamp} was not given out by this writer")]
+    NotGiven {
+        /// The stamp.
+        stamp: Stamp,
+    },
+    /// The shard has failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 /// Why a log that was recovered cannot be opened for writing.

@@ -54,6 +54,11 @@
 //! `docs/FORMAT.md` the bytes.
 #![forbid(unsafe_code)]
 
+/// The README's example, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 mod epoch;
 mod error;
 mod layout;
@@ -74,9 +79,9 @@ pub use corewal_format::{
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, Witness,
+    OpenError, Reason, RecoverError, Source, WaitError, Witness,
 };
-pub use log::{Capabilities, CloseError, CloseReport, Log};
+pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};

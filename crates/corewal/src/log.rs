@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use corewal_disk::RingFacts;
-use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId};
+use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError};
@@ -59,6 +59,22 @@ pub struct Capabilities {
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
     pub shard_memory: usize,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It survives a power cut.
+    Durable,
+    /// It is of this incarnation, and not durable yet.
+    Pending,
+    /// It was lost before it was acknowledged, or given up; it never comes back.
+    Voided,
+    /// A checkpoint let go of it.
+    Released,
+    /// The shard is not known, or has no writer in this incarnation.
+    Unknown,
 }
 
 /// How a close went.
@@ -180,6 +196,34 @@ impl Log {
     #[must_use]
     pub fn frontier(&self, shard: ShardId) -> Option<Seq> {
         self.shared.shards.get(usize::from(shard.0)).map(|it| it.frontier.get())
+    }
+
+    /// What became of an entry, by its stamp.
+    #[must_use]
+    pub fn standing(&self, stamp: Stamp) -> Standing {
+        let manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(record) = manifests.written().shard(stamp.shard) else { return Standing::Unknown };
+        if stamp.epoch >= self.shared.epochs.first() {
+            return match self.frontier(stamp.shard) {
+                None => Standing::Unknown,
+                Some(frontier) if stamp.seq <= frontier => Standing::Durable,
+                Some(_) => Standing::Pending,
+            };
+        }
+        // The run of the stamp's incarnation: a seq alone says nothing, a lost one may be given out again in
+        // a later epoch.
+        let run = record.runs.iter().rev().find(|run| run.first_epoch <= stamp.epoch);
+        let is_kept = run.is_some_and(|run| {
+            (run.first_seq..=run.last_kept_seq).contains(&stamp.seq)
+                && !run.voids.iter().any(|it| (it.first_seq..=it.last_seq).contains(&stamp.seq))
+        });
+        if is_kept {
+            Standing::Durable
+        } else if stamp.seq <= record.released_seq {
+            Standing::Released
+        } else {
+            Standing::Voided
+        }
     }
 
     /// The first failure of each shard that has failed.

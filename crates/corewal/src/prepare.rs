@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corewal_disk::{Block, File, Open};
+use corewal_disk::{Access, Block, File, Open};
 use corewal_format::{
     HEADER_BLOCKS, Incarnation, LogId, RkyvLayout, SchemaId, SegmentHeader, SegmentNumber, ShardId,
 };
@@ -112,6 +112,12 @@ impl SegmentQueue {
         self.lock().fault.clone()
     }
 
+    /// Nothing is prepared any more: who waits for a segment is told.
+    fn abandon(&self, dir: &Path) {
+        let cause = io::Error::other("the log was closed or dropped");
+        self.lock().fault = Some(IoFault::new("prepare segments in", dir, cause));
+    }
+
     /// Above every number that was prepared, or is being prepared.
     pub(crate) fn next(&self) -> SegmentNumber {
         self.lock().next
@@ -140,6 +146,8 @@ pub(crate) struct Recipe {
     pub(crate) schema: SchemaId,
     pub(crate) ahead: usize,
     pub(crate) direct: bool,
+    /// Not where every write goes to a new place anyway.
+    pub(crate) zero_fill: bool,
 }
 
 /// What one step of preparing did.
@@ -200,8 +208,18 @@ impl Recipe {
         self.layout.disk.sync_dir(&folder).doing("sync", &folder)
     }
 
-    fn open(&self, open: Open) -> Open {
-        if self.direct { open.direct() } else { open }
+    /// Opens a segment for writing: directly if that is wanted and the blocks are large enough for it.
+    fn open(&self, path: &Path, open: Open) -> io::Result<File> {
+        if !self.direct {
+            return self.layout.disk.open(path, open);
+        }
+        let file = self.layout.disk.open(path, open.direct())?;
+        match file.access() {
+            Access::Direct { align } if align > self.block_len as usize => {
+                self.layout.disk.open(path, Open::WRITE)
+            }
+            _ => Ok(file),
+        }
     }
 
     /// A new file.
@@ -212,7 +230,7 @@ impl Recipe {
         len: u64,
     ) -> Result<Prepared, IoFault> {
         let path = self.layout.segment(queue.shard, number);
-        let file = self.layout.disk.open(&path, self.open(Open::CREATE)).doing("create", &path)?;
+        let file = self.open(&path, Open::CREATE).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
@@ -250,8 +268,7 @@ impl Recipe {
     ) -> Result<Prepared, IoFault> {
         let old_path = self.layout.segment(shard, old);
         let path = self.layout.segment(shard, number);
-        let file =
-            self.layout.disk.open(&old_path, self.open(Open::WRITE)).doing("open", &old_path)?;
+        let file = self.open(&old_path, Open::WRITE).doing("open", &old_path)?;
         let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
         file.write_at(&headers, 0).doing("write", &old_path)?;
         file.sync_all().doing("sync", &old_path)?;
@@ -297,6 +314,9 @@ impl Recipe {
 
     /// Writes every block once, so that later writes change no metadata; stops early when the writer waits.
     fn fill(&self, queue: &SegmentQueue, file: &File, len: u64) -> io::Result<Fill> {
+        if !self.zero_fill {
+            return Ok(Fill::Written);
+        }
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
         let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
         let zeros = Block::zeroed(part_len);
@@ -383,11 +403,10 @@ where
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
-            if bell.lock().stop {
-                return;
-            }
         }
-        if !again && !bell.wait(patience) {
+        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        if !goes_on {
+            queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;
         }
     }

@@ -106,14 +106,16 @@ fn live(
         };
         ledger.appended.push((stamp, bytes));
         let done = match index % 4 {
-            1 => writer.wait(stamp),
-            2 => writer.close_epoch().map_or(Ok(()), |_| writer.turn().map(|_| ())),
-            _ => writer.turn().map(|_| ()),
+            1 => writer.wait(stamp).is_ok(),
+            2 => writer.close_epoch().is_err() || writer.turn().is_ok(),
+            _ => writer.turn().is_ok(),
         };
         let frontier = writer.frontier();
         ledger.acknowledged =
             ledger.appended.iter().take_while(|(stamp, _)| stamp.seq <= frontier).count();
-        done.map_err(|_| Stop::Disk)?;
+        if !done {
+            return Err(Stop::Disk);
+        }
         log.prepare();
     }
     let all = writer.sync();

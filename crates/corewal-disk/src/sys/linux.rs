@@ -125,6 +125,27 @@ pub(crate) fn write_dsync_at(file: &fs::File, buf: &[u8], at: u64) -> io::Result
     })
 }
 
+/// The `f_type` (statfs(2)) of file systems that never write a block in place.
+const COPY_ON_WRITE: [u32; 3] = [
+    0x9123_683E, // btrfs
+    0x2FC1_2FC1, // ZFS
+    0xCA45_1A4E, // bcachefs
+];
+
+/// Whether `dir` is on a file system that writes every block to a new place.
+pub(crate) fn is_copy_on_write(dir: &Path) -> io::Result<bool> {
+    let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes())?;
+    let mut facts = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `path` is a C string, and `facts` is a place for one `statfs`.
+    let result = unsafe { libc::statfs(path.as_ptr(), facts.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain integers, for which zeros are valid, and the kernel filled them in.
+    let facts = unsafe { facts.assume_init() };
+    Ok(COPY_ON_WRITE.iter().any(|&magic| i128::from(magic) == i128::from(facts.f_type)))
+}
+
 fn lacks_call(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }

@@ -26,3 +26,8 @@ pub(crate) fn drop_cache(_file: &fs::File) -> io::Result<bool> {
 pub(crate) fn write_dsync_at(_file: &fs::File, _buf: &[u8], _at: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+/// Not known here.
+pub(crate) fn is_copy_on_write(_dir: &std::path::Path) -> io::Result<bool> {
+    Ok(false)
+}

@@ -274,6 +274,8 @@ fn a_header_field_that_cannot_be_is_named_though_the_checksum_holds() {
         (FLAGS, &[4, 0], "flags"),
         (FLAGS, &[0, 0x80], "flags"),
         (FLAGS, &[2, 0], "entry count"),
+        (INCARNATION, &zero, "incarnation"),
+        (INCARNATION, &max, "incarnation"),
         (NUMBER, &zero, "batch number"),
         (NUMBER, &max, "batch number"),
         (NUMBER, &one, "durable batch"),
@@ -413,6 +415,36 @@ fn a_barrier_flag_without_a_barrier_is_noticed() {
     assert_eq!(found, BodyFault::Impossible { index: 0, what: "barrier" });
 }
 
+/// What is wrong with a batch of `drafts` that says of itself that it ends with a barrier.
+fn fault_of_barrier(drafts: &[Draft]) -> Result<(), BodyFault> {
+    let (header, bytes) = build(BatchHeader { flags: BatchFlags::BARRIER, ..place() }, drafts);
+    header.verify(LOG, &bytes).map(drop)
+}
+
+#[test]
+fn a_barrier_has_neither_payload_nor_flags() {
+    let barrier = |payload| Draft::put(0, payload).with_kind(Kind::BARRIER);
+    assert_eq!(fault_of_barrier(&[barrier(b"")]), Ok(()));
+    let payload = impossible(0, "payload of a barrier");
+    assert_eq!(fault_of_barrier(&[barrier(b"x")]), payload);
+    assert_eq!(fault_of_barrier(&[barrier(b"").at(77)]), payload);
+    // Without the bytes that the flag announces.
+    let flags = EntryFlags::TIMESTAMP;
+    let found = fault_of_barrier(&[Draft { flags, ..barrier(b"") }]);
+    assert_eq!(found, impossible(0, "flags of a barrier"));
+    let found = fault_of_barrier(&[barrier(b"").going_on()]);
+    assert_eq!(found, impossible(0, "group that goes on behind the batch"));
+}
+
+#[test]
+fn an_atomic_group_does_not_go_on_with_a_barrier() {
+    let barrier = || Draft::put(2, b"").with_kind(Kind::BARRIER);
+    let group = [Draft::put(0, b"one").going_on(), Draft::put(1, b"two"), barrier()];
+    assert_eq!(fault_of_barrier(&group), Ok(()));
+    let open = [Draft::put(0, b"one"), Draft::put(1, b"two").going_on(), barrier()];
+    assert_eq!(fault_of_barrier(&open), impossible(2, "group that goes on with a barrier"));
+}
+
 #[test]
 fn a_header_counts_its_blocks_and_knows_its_offset() {
     for (payload, blocks) in [(0, 1), (384, 1), (385, 2), (896, 2), (897, 3)] {
@@ -447,7 +479,7 @@ fn drafts() -> impl Strategy<Value = Vec<Draft>> {
 prop_compose! {
     /// Places and promises of a batch.
     fn places()(
-        (shard, segment, incarnation, block) in any::<(u16, u64, u64, u32)>(),
+        (shard, segment, incarnation, block) in (any::<u16>(), any::<u64>(), 1..u64::MAX, any::<u32>()),
         shift in 9..=16_u32,
         number in 1..u64::MAX,
         first_seq in 1..u64::MAX / 2,
@@ -477,7 +509,8 @@ proptest! {
         let (mut place, mut drafts) = (place, drafts);
         if barrier {
             place.flags = BatchFlags::BARRIER;
-            drafts.last_mut().unwrap().kind = Kind::BARRIER;
+            let delta = drafts.last().unwrap().delta + 1;
+            drafts.push(Draft::put(delta, b"").with_kind(Kind::BARRIER));
         }
         let (header, bytes) = build(place, &drafts);
         prop_assert_eq!(decode(&place, &bytes), Ok(header));

@@ -15,6 +15,7 @@ fn texts_of_faults_say_what_and_where() {
             SegmentFault::Version(2).to_string(),
             "format version 2 is not known to this program (it knows 1)",
         ),
+        (SegmentFault::CopiesDiffer.to_string(), "the two copies of the segment header differ"),
         (
             SegmentFault::Impossible("block size").to_string(),
             "impossible block size in a segment header",

@@ -13,6 +13,9 @@ const HEADER: usize = 96;
 const SHARD: usize = HEADER;
 const RUN: usize = SHARD + 96;
 const VOID: usize = RUN + 80;
+/// The third void of that run, and the run behind it.
+const THIRD_VOID: usize = VOID + 2 * 72;
+const SECOND_RUN: usize = VOID + 3 * 72;
 
 /// Makes the checksum of a changed manifest right again.
 fn reseal(bytes: &mut [u8]) {
@@ -71,6 +74,8 @@ fn a_field_that_cannot_be_is_named_though_the_checksum_holds() {
         (20, &[0xff; 4], "shard count"),
         (40, &[0; 8], "generation"),
         (40, &max, "generation"),
+        (48, &[0; 8], "current run before the first incarnation"),
+        (48, &[2], "incarnation of a run"),
         (48, &max, "incarnation"),
         (56, &max, "committed epoch"),
         (56, &[4], "checkpoint epoch"),
@@ -86,10 +91,13 @@ fn a_field_that_cannot_be_is_named_though_the_checksum_holds() {
         (SHARD + 2, &[2], "current run of a retired shard"),
         (SHARD + 4, &[0xff; 4], "run count"),
         (SHARD + 8, &[0; 8], "next segment"),
+        (SHARD + 8, &[12], "next segment"),
         (SHARD + 8, &max, "next segment"),
         (SHARD + 16, &[0; 8], "next batch"),
+        (SHARD + 16, &[95], "next batch"),
         (SHARD + 16, &max, "next batch"),
         (SHARD + 24, &[0; 8], "next seq"),
+        (SHARD + 24, &1000_u64.to_le_bytes(), "next seq"),
         (SHARD + 24, &max, "next seq"),
         (SHARD + 32, &max, "released seq"),
         (SHARD + 40, &[0; 8], "current run"),
@@ -110,14 +118,27 @@ fn a_field_that_cannot_be_is_named_though_the_checksum_holds() {
         (RUN + 16, &[91], "first batch"),
         (RUN + 24, &[95], "run order"),
         (RUN + 32, &[0; 8], "last kept seq"),
+        (RUN + 32, &902_u64.to_le_bytes(), "last kept seq"),
         (RUN + 40, &1001_u64.to_le_bytes(), "run order"),
+        (RUN + 48, &[0], "incarnation of a run"),
         (RUN + 48, &[4], "run order"),
         (RUN + 56, &[21], "run order"),
+        (RUN + 64, &512_u64.to_le_bytes(), "last batch at"),
+        (RUN + 64, &65537_u64.to_le_bytes(), "last batch at"),
+        (RUN + 64, &(1_u64 << 32).to_le_bytes(), "last batch at"),
         (RUN + 72, &[0xff; 4], "void count"),
         (RUN + 76, &[1], "reserved field"),
         (VOID, &[2], "void range"),
         (VOID, &[5], "void range"),
+        (VOID + 8, &512_u64.to_le_bytes(), "void range"),
+        (VOID + 8, &8200_u64.to_le_bytes(), "void range"),
+        (VOID + 8, &(1_u64 << 32).to_le_bytes(), "void range"),
         (VOID + 16, &[10], "void range"),
+        (VOID + 24, &512_u64.to_le_bytes(), "void range"),
+        (VOID + 24, &1032_u64.to_le_bytes(), "void range"),
+        (THIRD_VOID + 24, &(1_u64 << 32).to_le_bytes(), "void range"),
+        (THIRD_VOID + 56, &1001_u64.to_le_bytes(), "next seq"),
+        (SECOND_RUN + 48, &[5], "incarnation of a run"),
         (VOID + 24, &max, "void range"),
         (VOID + 32, &[10], "void range"),
         (VOID + 32, &[25], "void range"),
@@ -131,6 +152,52 @@ fn a_field_that_cannot_be_is_named_though_the_checksum_holds() {
     for &(at, field, what) in cases {
         assert_eq!(fault(at, field), Some(ManifestFault::Impossible(what)), "{field:?} at {at}");
     }
+}
+
+#[test]
+fn the_largest_seq_is_refused_where_nothing_follows_the_run() {
+    let mut manifest = full_manifest();
+    let record = &mut manifest.shards[0];
+    (record.active, record.current) = (false, None);
+    record.runs.remove(0);
+    let mut bytes = manifest.encode();
+    bytes[RUN + 40..RUN + 48].fill(0xff);
+    reseal(&mut bytes);
+    assert_eq!(Manifest::decode(&bytes), Err(ManifestFault::Impossible("last kept seq")));
+}
+
+#[test]
+fn fields_at_the_edge_of_their_range_are_taken() {
+    let highest = ((1_u64 << 32) - 512).to_le_bytes();
+    let cases: &[(usize, &[u8])] = &[
+        (48, &[3]),
+        (SHARD + 8, &[13]),
+        (SHARD + 16, &[96]),
+        // Below, at and above where the current run starts.
+        (SHARD + 8, &[200]),
+        (SHARD + 16, &[200]),
+        (SHARD + 24, &2000_u64.to_le_bytes()),
+        (RUN + 32, &901_u64.to_le_bytes()),
+        (RUN + 48, &[3]),
+        (RUN + 64, &1024_u64.to_le_bytes()),
+        (RUN + 64, &highest),
+        (VOID + 8, &1024_u64.to_le_bytes()),
+        (VOID + 8, &highest),
+        (THIRD_VOID + 24, &highest),
+        (THIRD_VOID + 56, &1000_u64.to_le_bytes()),
+        (SECOND_RUN + 48, &[4]),
+    ];
+    for &(at, field) in cases {
+        assert_eq!(fault(at, field), None, "{field:?} at {at}");
+    }
+}
+
+#[test]
+fn epochs_of_this_incarnation_can_be_committed_and_have_a_checkpoint() {
+    let mut manifest = full_manifest();
+    manifest.committed_epoch = manifest.first_epoch.next();
+    manifest.checkpoint = Some(Checkpoint { epoch: manifest.first_epoch, bytes: vec![] });
+    assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
 }
 
 #[test]
@@ -181,12 +248,12 @@ fn a_manifest_that_no_reader_takes_is_not_written() {
 
 /// Ascending numbers: each tuple's run lies behind the one before it.
 fn runs() -> impl Strategy<Value = Vec<Run>> {
-    let steps = prop::collection::vec((1..50_u64, 0..50_u64, any::<u32>()), 0..5);
+    let steps = prop::collection::vec((1..50_u64, 0..50_u64, 2..1_u64 << 23), 0..5);
     let voids = prop::collection::vec(0..3_usize, 5);
     (steps, voids, 1..1000_u64).prop_map(|(steps, voids, start)| {
         let mut at = start;
         let list = steps.into_iter().zip(voids);
-        list.map(|((gap, len, offset), void_count)| {
+        list.map(|((gap, len, block), void_count)| {
             let (first, last) = (at + gap, at + gap + 2 * void_count as u64 + len);
             at = last;
             Run {
@@ -194,10 +261,10 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
                 last_segment: SegmentNumber(last),
                 first_batch: BatchNumber(first),
                 last_batch: BatchNumber(last),
-                last_batch_at: u64::from(offset),
+                last_batch_at: 512 * block,
                 first_seq: Seq(first),
                 last_kept_seq: Seq(last),
-                incarnation: Incarnation(at / 7),
+                incarnation: Incarnation(1 + at / 7),
                 first_epoch: Epoch(at / 3),
                 voids: (0..void_count as u64).map(|index| void(first + 2 * index)).collect(),
             }
@@ -213,7 +280,7 @@ fn void(number: u64) -> Void {
         from_segment: SegmentNumber(number),
         from_at: 1024,
         to_segment: SegmentNumber(number + 1),
-        to_at: 0,
+        to_at: 1024,
         first_batch: BatchNumber(number),
         last_batch: BatchNumber(number),
         first_seq: Seq(number),
@@ -224,7 +291,7 @@ fn void(number: u64) -> Void {
 
 prop_compose! {
     fn records()(
-        runs in runs(), active: bool, has_current: bool, next in (1..u64::MAX, 1..u64::MAX, 1..u64::MAX),
+        runs in runs(), active: bool, has_current: bool, next in (10_000..u64::MAX, 10_000..u64::MAX, 10_000..u64::MAX),
         promises in (0..u64::MAX, 0..u64::MAX, 0..u64::MAX), released in 0..u64::MAX, above in 10_000..u64::MAX,
     ) -> ShardRecord {
         ShardRecord {
@@ -249,7 +316,7 @@ prop_compose! {
 
 prop_compose! {
     fn manifests()(
-        log: [u8; 16], generation in 1..u64::MAX, incarnation in 0..u64::MAX,
+        log: [u8; 16], generation in 1..u64::MAX, incarnation in 1000..u64::MAX,
         epochs in (0..u64::MAX, 0..u64::MAX), pipeline_bound: u32, checkpoint: Option<Vec<u8>>,
         records in prop::collection::btree_map(any::<u16>(), records(), 0..6),
     ) -> Manifest {

@@ -27,6 +27,7 @@ fn a_check_behind_the_checksum_names_the_field() {
         (12, &[0, 0], SegmentFault::Version(0)),
         (32, &[0; 8], SegmentFault::Impossible("segment number")),
         (32, &[0xff; 8], SegmentFault::Impossible("segment number")),
+        (40, &[0; 8], SegmentFault::Impossible("incarnation")),
         (40, &[0xff; 8], SegmentFault::Impossible("incarnation")),
         (48, &[0; 8], SegmentFault::Impossible("segment size")),
         (48, &[0xff; 8], SegmentFault::Impossible("segment size")),
@@ -43,11 +44,29 @@ fn a_check_behind_the_checksum_names_the_field() {
     }
 }
 
+#[test]
+fn only_the_layouts_that_rkyv_has_are_taken() {
+    for (at, known, what) in [
+        (60, &[1, 2][..], "endianness"),
+        (61, &[1, 2], "alignment"),
+        (62, &[16, 32, 64], "pointer width"),
+    ] {
+        for byte in 0..=u8::MAX {
+            let mut block = block();
+            block[at] = byte;
+            reseal(&mut block);
+            let fault = SegmentHeader::decode(0, &block).err();
+            let expected = (!known.contains(&byte)).then_some(SegmentFault::Impossible(what));
+            assert_eq!(fault, expected, "{what} {byte}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn every_header_comes_back(
-        log: [u8; 16], shard: u16, segment in 1..u64::MAX, incarnation in 0..u64::MAX, schema: u64,
-        rkyv: (u8, u8, u8), shift in 9..=16_u32, blocks in 3..65536_u64, copy in 0..=1_u8,
+        log: [u8; 16], shard: u16, segment in 1..u64::MAX, incarnation in 1..u64::MAX, schema: u64,
+        rkyv in (1..=2_u8, 1..=2_u8, prop::sample::select(&[16_u8, 32, 64][..])), shift in 9..=16_u32, blocks in 3..65536_u64, copy in 0..=1_u8,
     ) {
         let block_len = 1 << shift;
         let header = SegmentHeader {

@@ -3,7 +3,8 @@
 use corewal_disk::File;
 use corewal_format::{
     BatchFault, BatchFlags, BatchHeader, BatchNumber, CurrentRun, Epoch, HEADER_BLOCKS,
-    Incarnation, LogId, MIN_BLOCK_LEN, Place, SegmentNumber, Seq, ShardId, ShardRecord,
+    Incarnation, LogId, MIN_BLOCK_LEN, Place, SegmentFault, SegmentNumber, Seq, ShardId,
+    ShardRecord,
 };
 
 use crate::error::{Damage, Doing, IoFault, Reason, Source};
@@ -221,8 +222,14 @@ fn damaged_segment(
         match open_segment(plan.layout, plan.shard(), segment)? {
             Opened::Missing => return damage(segment, Reason::SegmentMissing),
             Opened::Unreadable(fault, file) => {
+                // What a crash while preparing can leave; anything else was never the header of a segment
+                // that this program may take for an unused one.
+                let unprepared = matches!(
+                    fault,
+                    SegmentFault::Zero | SegmentFault::Magic | SegmentFault::Checksum
+                );
                 let is_last = segments.last() == Some(&segment);
-                if !is_last || was_used(plan, segment, &file)? {
+                if !is_last || !unprepared || was_used(plan, segment, &file)? {
                     return damage(segment, Reason::SegmentHeader(fault));
                 }
             }

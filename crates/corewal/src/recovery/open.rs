@@ -104,6 +104,7 @@ fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
         schema: options.schema,
         ahead: options.prepared_ahead,
         direct: options.access == AccessWish::Direct,
+        zero_fill: !layout.disk.is_copy_on_write(&layout.dir).unwrap_or(false),
     }
 }
 
@@ -120,7 +121,8 @@ fn random_log_id(layout: &Layout) -> Result<LogId, IoFault> {
 fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
     let old = &snapshot.manifest;
     let mut records: Vec<ShardRecord> = Vec::new();
-    let mut seen_epoch = old.first_epoch.max(snapshot.committed);
+    // With epoch c committed and `bound` more closed, the open one is c + bound + 1.
+    let mut seen_epoch = old.first_epoch.max(snapshot.committed.next());
     for record in &old.shards {
         let run = snapshot.run_of(record.shard).map(|(facts, _)| facts);
         if let Some(facts) = run {

@@ -23,8 +23,8 @@ pub enum Turn {
     Again,
     /// Nothing can be done before a completion: append more, or [`sleep`](ShardWriter::sleep).
     Sleep,
-    /// Everything that was appended is durable (under another policy than every batch: written). With a
-    /// duration: take a turn after it, if nothing was appended until then.
+    /// Nothing is in flight: everything that was appended is durable (under another policy than every batch:
+    /// written). With a duration: take a turn after it, for a vouch or a sync that is due then.
     Idle(Option<Duration>),
 }
 
@@ -49,7 +49,11 @@ impl ShardWriter {
             self.push_batch(number, batch);
             pushed += 1;
         }
-        pushed += usize::from(self.push_sync_if_due());
+        let sync_in = self.sync_due_in();
+        if sync_in == Some(Duration::ZERO) {
+            self.push_sync();
+            pushed += 1;
+        }
         if pushed > 0
             && let Err(error) = self.ring.submit()
         {
@@ -58,7 +62,7 @@ impl ShardWriter {
         Ok(if self.ring.in_flight() > 0 {
             Turn::Sleep
         } else if self.is_drained() || self.ready.is_empty() && self.open.is_none() {
-            Turn::Idle(vouch_in)
+            Turn::Idle(vouch_in.or(sync_in))
         } else {
             Turn::Again
         })
@@ -286,31 +290,31 @@ impl ShardWriter {
         });
     }
 
-    fn push_sync_if_due(&mut self) -> bool {
+    /// How long until a sync should start; `None` when nothing waits for one.
+    fn sync_due_in(&self) -> Option<Duration> {
         if !self.flight.wants_sync() {
-            return false;
+            return None;
         }
-        let due = match self.shared.options.policy {
-            Policy::EveryBatch => true,
-            Policy::OnDemand => self.sync_wanted,
+        match self.shared.options.policy {
+            _ if self.sync_wanted => Some(Duration::ZERO),
+            Policy::EveryBatch => Some(Duration::ZERO),
+            Policy::OnDemand => None,
             Policy::Interval(interval) => {
                 let now = self.shared.options.disk.now();
-                let due = self.sync_wanted || now.saturating_sub(self.last_sync) >= interval;
-                if due {
-                    self.last_sync = now;
-                }
-                due
+                Some((self.last_sync + interval).saturating_sub(now))
             }
-        };
-        if !due {
-            return false;
         }
-        let Some(file) = self.flight.start_sync() else { return false };
+    }
+
+    fn push_sync(&mut self) {
+        let Some(file) = self.flight.start_sync() else { return };
+        if matches!(self.shared.options.policy, Policy::Interval(_)) {
+            self.last_sync = self.shared.options.disk.now();
+        }
         self.sync_wanted = false;
         self.stats.syncs += 1;
         let token = self.token(Job::Sync);
         self.push_operation(Operation::Sync { token, file });
-        true
     }
 
     /// The only place where tokens are made.

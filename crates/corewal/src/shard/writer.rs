@@ -15,7 +15,7 @@ use corewal_format::{
 use rkyv::ser::allocator::Arena;
 
 use crate::epoch::SeatState;
-use crate::error::{AppendError, Failure, FailureCause};
+use crate::error::{AppendError, Failure, FailureCause, WaitError};
 use crate::record::{self, EncodeError, Record, Room};
 use crate::shard::OpenBatch;
 use crate::shard::batch::{BatchPlace, Promises};
@@ -242,7 +242,8 @@ impl ShardWriter {
 
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.
     ///
-    /// The slice has `max_len` bytes with unspecified contents.
+    /// The slice has `max_len` bytes with unspecified contents. `encode` may be called again when the entry
+    /// turns out not to fit where it was first tried.
     ///
     /// # Errors
     /// [`AppendError::TooLarge`] if `max_len` is above the limit; [`AppendError::Encode`] if `encode` fails or
@@ -253,6 +254,9 @@ impl ShardWriter {
         max_len: usize,
         mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<Stamp, AppendError> {
+        if max_len > self.shared.options.max_record {
+            return Err(self.too_large(max_len));
+        }
         self.append_in_place(kind, |room, _| room.fill(max_len, &mut encode))
     }
 
@@ -282,12 +286,26 @@ impl ShardWriter {
     /// Turns and sleeps until the entry is durable.
     ///
     /// # Errors
-    /// The failure of the shard; the entry may or may not be on disk then.
-    pub fn wait(&mut self, stamp: Stamp) -> Result<(), Failure> {
-        while self.frontier() < stamp.seq {
+    /// [`WaitError::Failed`]: the entry may or may not be on disk then. [`WaitError::NotGiven`] for a stamp
+    /// that this writer did not give out; [`Log::standing`](crate::Log::standing) knows those of earlier
+    /// incarnations.
+    pub fn wait(&mut self, stamp: Stamp) -> Result<(), WaitError> {
+        let is_ours = stamp.shard == self.shard()
+            && stamp.epoch >= self.shared.epochs.first()
+            && stamp.epoch <= self.epoch
+            && stamp.seq >= self.this().start.first_seq
+            && stamp.seq < self.next_seq;
+        if !is_ours {
+            return Err(WaitError::NotGiven { stamp });
+        }
+        Ok(self.drive_to(stamp.seq)?)
+    }
+
+    fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
+        while self.frontier() < seq {
             self.sync_wanted = true;
             if let crate::Turn::Sleep | crate::Turn::Idle(_) = self.turn()? {
-                if self.frontier() >= stamp.seq {
+                if self.frontier() >= seq {
                     break;
                 }
                 self.sleep(None)?;
@@ -301,8 +319,7 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard.
     pub fn sync(&mut self) -> Result<(), Failure> {
-        let seq = self.next_seq.before();
-        self.wait(Stamp { epoch: self.epoch, seq, shard: self.shard() })
+        self.drive_to(self.next_seq.before())
     }
 
     /// Drains, and records the exact end of the shard for [`Log::close`](crate::Log::close).
@@ -511,13 +528,13 @@ impl ShardWriter {
         let place = self.batch_place(active.number, active.file, active.at);
         let mut open = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         let written = match encode(Room::new(open.room()), &mut self.scratch) {
-            Ok(written) if written == len => written,
+            Ok(written) if written <= len => written,
             other => {
                 self.give_back(open.into_block());
-                return match other {
-                    Err(error) if !error.is_no_room() => Err(error.into()),
-                    _ => Err(EncodeError::custom("its length changed while it was encoded").into()),
-                };
+                return Err(match other {
+                    Err(error) if !error.is_no_room() => error.into(),
+                    _ => EncodeError::custom("it grew while it was encoded").into(),
+                });
             }
         };
         self.open = Some(open);
