@@ -327,13 +327,14 @@ impl Recipe {
         if !self.zero_fill {
             return Ok(Fill::Written);
         }
-        let zeros = Block::zeroed(FILL_LEN);
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
+        let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
+        let zeros = Block::zeroed(part_len);
         while at < len {
             if queue.wanted.load(Ordering::Acquire) {
                 return Ok(Fill::Allocated);
             }
-            let part = (len - at).min(FILL_LEN as u64);
+            let part = (len - at).min(part_len as u64);
             file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
             at += part;
         }
