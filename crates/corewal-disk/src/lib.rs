@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
 //! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
+//! | [`Recorder`] | those of the tenant that it is put around, written down as a [`Trace`] | likewise |
 
 mod block;
 mod blocking;
@@ -15,6 +16,7 @@ mod disk;
 mod files;
 mod inflight;
 mod real;
+mod record;
 mod ring;
 mod sys;
 #[cfg(target_os = "linux")]
@@ -23,6 +25,7 @@ mod uring;
 pub use block::{BLOCK_ALIGN, Block};
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
 pub use real::RealDisk;
+pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace};
 pub use ring::{
     Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
 };

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use corewal_disk::{
-    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk, Ring,
-    RingConfig, Token,
+    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk,
+    Recorder, Ring, RingConfig, Token,
 };
 use tempfile::TempDir;
 
@@ -49,6 +49,11 @@ impl Subject {
                 None
             }
         }
+    }
+
+    /// The same, with everything written down on the way.
+    pub(crate) fn recorded(self) -> Self {
+        Self { disk: Arc::new(Recorder::new(self.disk)), ..self }
     }
 
     pub(crate) fn config(&self, depth: u32) -> RingConfig {
