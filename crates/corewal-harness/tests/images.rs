@@ -122,7 +122,7 @@ fn torn_writes_are_torn_at_sectors() {
     let cut = images.cut(images.trace().events.len());
     assert_eq!(cut.units().len(), 1);
     let mut seen = BTreeSet::new();
-    for seed in 0..200 {
+    for seed in 0..3000 {
         let files = images.image(&cut, Pick::Sample(seed)).files();
         let sectors = files[0].1.chunks(512).map(|sector| {
             assert!(sector.iter().all(|byte| byte == &sector[0]), "a sector is whole");
