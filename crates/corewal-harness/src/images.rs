@@ -7,6 +7,7 @@
 //! name keep their order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,6 +55,15 @@ pub enum Pick {
     Subset(u64),
     /// Kept, lost or torn, as the seed says.
     Sample(u64),
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subset(bits) => write!(f, "subset:{bits}"),
+            Self::Sample(seed) => write!(f, "sample:{seed}"),
+        }
+    }
 }
 
 /// What became of a unit.

@@ -4,7 +4,7 @@
 //! Knows no disk, no file and no batch: only what the log's user saw. Positions are numbers that grow with time;
 //! a recorded run takes those of its trace, a simulation its own clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -329,9 +329,9 @@ impl Ledger {
     fn highest_epoch(&self, cut: u64) -> Epoch {
         let given = self.lives.iter().flat_map(|life| {
             let given = life.given.values().flatten().filter(|(at, _)| *at < cut);
-            given.map(|(_, given)| given.epoch()).chain([life.floor])
+            given.map(|(_, given)| given.epoch())
         });
-        given.max().unwrap_or_default()
+        given.max().unwrap_or_default().max(self.lives[0].floor)
     }
 
     fn highest_incarnation(&self, cut: u64) -> Incarnation {
@@ -355,7 +355,8 @@ impl Ledger {
         for item in &recovered.items {
             found.entry(item.stamp.shard).or_default().push(item);
         }
-        let shards: Vec<ShardId> = life.kept.keys().chain(life.given.keys()).copied().collect();
+        let shards: BTreeSet<ShardId> =
+            life.kept.keys().chain(life.given.keys()).copied().collect();
         for shard in shards {
             let found = found.remove(&shard).unwrap_or_default();
             life.check_shard(shard, &found, recovered.committed, cut)?;

@@ -99,7 +99,9 @@ impl Stage {
         let mut recovery = Log::recover(options).map_err(|error| error.to_string())?;
         let recovered = check::read_log(&mut recovery).map_err(|error| error.to_string())?;
         let at = self.after(0);
-        self.ledger().recovered(at, &recovered).map_err(|error| error.to_string())?;
+        self.ledger()
+            .recovered(at, &recovered)
+            .map_err(|error| format!("life {life}: {error}; {:?}", recovery.report()))?;
         let mut log = recovery.open().map_err(|error| error.to_string())?;
         let at = self.after(0);
         self.ledger().opened(at, log.incarnation(), shards);

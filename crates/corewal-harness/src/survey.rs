@@ -107,14 +107,10 @@ fn work(run: &Run, budget: Budget, index: usize, stop: &AtomicBool) -> (Tally, O
     let mut images = Images::new(run.trace.clone());
     let mut cuts = images.cuts();
     let per_cut = (budget.images / cuts.len() as u64).max(3);
-    let wanted = usize::try_from(budget.images / per_cut).unwrap_or(usize::MAX).max(1);
-    if wanted < cuts.len() {
-        let mut rng = Rng::of(budget.seed, run.number);
-        while cuts.len() > wanted {
-            cuts.swap_remove(rng.index(cuts.len()));
-        }
-        cuts.sort_unstable();
-    }
+    let limit = budget.images.div_ceil(budget.jobs as u64);
+    // In no order, so that the budget is spent all over the run.
+    let mut rng = Rng::of(budget.seed, run.number);
+    (1..cuts.len()).for_each(|last| cuts.swap(last, rng.index(last + 1)));
     let mut tally = Tally::default();
     for at in cuts.into_iter().skip(index).step_by(budget.jobs) {
         let cut = images.cut(at);
@@ -130,7 +126,7 @@ fn work(run: &Run, budget: Budget, index: usize, stop: &AtomicBool) -> (Tally, O
         let sampled = (0..samples).map(|nth| Pick::Sample(budget.seed.wrapping_add(nth)));
         for pick in enumerated.chain(sampled) {
             let is_late = budget.until.is_some_and(|until| Instant::now() >= until);
-            if is_late || stop.load(Ordering::Relaxed) {
+            if is_late || stop.load(Ordering::Relaxed) || tally.images() >= limit {
                 return (tally, None);
             }
             match pick {

@@ -18,8 +18,8 @@ struct Arguments {
     /// About so many images in all.
     #[arg(long, default_value_t = 12_000)]
     images: u64,
-    /// About so many images of each run.
-    #[arg(long, default_value_t = 600)]
+    /// At most so many images of each run. Every kind of run comes in turn.
+    #[arg(long, default_value_t = 800)]
     images_per_run: u64,
     /// Names the runs and the samples. The runs depend on time, too.
     #[arg(long, default_value_t = 1)]
@@ -143,10 +143,7 @@ fn failure(run: &Run, found: &Found, total: &Tally) -> String {
     let file = std::env::temp_dir()
         .join(format!("corewal-recorded-{}-{}-{}.trace", run.seed, run.number, found.cut));
     let saved = fs::write(&file, run.to_bytes());
-    let pick = match found.pick {
-        Pick::Subset(bits) => format!("subset:{bits}"),
-        Pick::Sample(seed) => format!("sample:{seed}"),
-    };
+    let pick = found.pick;
     let images = total.images();
     let replay = match saved {
         Ok(()) => format!(
