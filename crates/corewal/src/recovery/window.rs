@@ -56,16 +56,10 @@ impl Window {
         };
         let start = at - at % align;
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
-<<<<<<< HEAD
         // A small file needs no large window: zeroing its memory would take longer than reading it.
         let left = file.len()?.saturating_sub(start).min(WINDOW_LEN as u64);
         let left = usize::try_from(left).map_err(io::Error::other)?;
         let wanted = (lead + len).max(left).next_multiple_of(BLOCK_ALIGN);
-=======
-        // A short file needs no more memory than it has bytes.
-        let rest = usize::try_from(file.len()?.saturating_sub(start)).unwrap_or(WINDOW_LEN);
-        let wanted = (lead + len).max(rest.min(WINDOW_LEN)).next_multiple_of(BLOCK_ALIGN);
->>>>>>> record
         let kept = match self.offset_of(start) {
             Some(offset) if ((self.filled - offset) as u64).is_multiple_of(align) => {
                 offset..self.filled
