@@ -455,11 +455,8 @@ impl Swarm {
             geometry.first_blocks = geometry.segment_blocks;
             geometry.bound = 1 + u32::from(rng.small(3));
         }
-        let faults: Vec<FaultPlan> = self
-            .faults
-            .iter()
-            .filter(|_| rng.chance(60))
-            .map(|&kind| FaultPlan {
+        let fault = |&kind: &FaultKind| {
+            rng.chance(60).then(|| FaultPlan {
                 kind,
                 path: match rng.below(4) {
                     0 => String::new(),
@@ -472,7 +469,8 @@ impl Swarm {
                     Err(1_000 + u32::from(rng.small(30_000)))
                 },
             })
-            .collect();
+        };
+        let faults: Vec<FaultPlan> = self.faults.iter().filter_map(fault).collect();
         let crash_after = (self.crashes && rng.chance(75)).then(|| match rng.below(3) {
             0 => rng.below(40),
             1 => rng.below(90),
