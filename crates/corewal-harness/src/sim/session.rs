@@ -353,7 +353,11 @@ impl<'a> Session<'a> {
                     let index = self.desk(shard);
                     self.call(index, |writer| writer.sleep(None))?;
                 }
-                Some(Turn::Idle(Some(time))) => self.disk.advance(time.max(VOUCH_AFTER)),
+                Some(Turn::Idle(Some(time))) => {
+                    self.disk.advance(time.max(VOUCH_AFTER));
+                    self.log.prepare();
+                    self.check_stopped()?;
+                }
             }
         }
         if self.excuses.full || self.excuses.faults {

@@ -64,6 +64,8 @@ pub struct World {
     /// Stamps that were given out in the last life.
     given: Vec<Stamp>,
     payloads: u64,
+    /// The disk may be full.
+    is_limited: bool,
     tally: Tally,
 }
 
@@ -79,6 +81,7 @@ impl World {
             kept: BTreeMap::new(),
             given: Vec::new(),
             payloads: 0,
+            is_limited: false,
             tally: Tally::default(),
         }
     }
@@ -94,6 +97,7 @@ impl World {
             kept: self.kept.clone(),
             given: self.given.clone(),
             payloads: self.payloads,
+            is_limited: self.is_limited,
             tally: Tally::default(),
         }
     }
@@ -199,11 +203,9 @@ impl World {
         };
     }
 
-    fn excuses(life: &LifePlan) -> Excuses {
-        Excuses {
-            faults: !life.faults.is_empty(),
-            full: life.ops.iter().any(|op| matches!(op, Op::Room(Some(_)))),
-        }
+    fn excuses(&mut self, life: &LifePlan) -> Excuses {
+        self.is_limited |= life.ops.iter().any(|op| matches!(op, Op::Room(Some(_))));
+        Excuses { faults: !life.faults.is_empty(), full: self.is_limited }
     }
 
     /// A killed process's lock is free when its last write has landed; waits for that on the disk's clock.
@@ -281,7 +283,9 @@ impl World {
             RecoverError::Damaged(damage) => matches!(damage.reason, Reason::Unreadable(_)),
             _ => false,
         };
-        if excuses.faults && is_excused {
+        // A log that is not there yet needs room; one that is there opens without.
+        let needs_room = excuses.full && Anatomy::of(&self.disk).manifest().is_none();
+        if is_excused && (excuses.faults || needs_room) {
             return Stop::Failed;
         }
         Finding::Refused(error.to_string()).into()
@@ -289,7 +293,7 @@ impl World {
 
     /// What happens in a life before its end.
     fn work(&mut self, life: &LifePlan, seals: &mut Option<Seals>) -> Result<(), Stop> {
-        let excuses = Self::excuses(life);
+        let excuses = self.excuses(life);
         let opened = self.open(&life.geometry, excuses);
         if opened.is_err() {
             self.tally.interrupted += 1;
@@ -339,7 +343,7 @@ impl World {
 
     /// Recovers, compares, and leaves it at that; of a copy.
     pub(crate) fn recover_only(&mut self, geometry: &Geometry) -> Result<(), Finding> {
-        let excuses = Excuses { faults: false, full: false };
+        let excuses = Excuses { faults: false, full: self.is_limited };
         match self.recover(geometry, excuses) {
             Ok(_) => Ok(()),
             Err(Stop::Found(finding)) => Err(*finding),
@@ -351,6 +355,7 @@ impl World {
     pub(crate) fn finish(&mut self, geometry: &Geometry) -> Result<(), Finding> {
         self.disk.clear_faults();
         self.disk.set_capacity(None);
+        self.is_limited = false;
         if let Some(fault) = self.lie.and_then(Lie::fault) {
             self.disk.inject(fault);
         }

@@ -211,7 +211,8 @@ impl ShardWriter {
         let due_in = (since + self.shared.options.vouch_after).saturating_sub(now);
         if due_in.is_zero() {
             self.seal_promises();
-            return None;
+            // Still drained: there was no segment for it, and it is tried again.
+            return self.is_drained().then_some(self.shared.options.vouch_after);
         }
         Some(due_in)
     }
