@@ -204,8 +204,11 @@ impl Walker {
             self.cursor.segment = next;
             self.cursor.at = self.first_batch_at()?;
             self.window.forget();
-            if let Ok(header) = self.batch_here()? {
-                return Ok(Step::Batch(self.advance(header)));
+            match self.batch_here()? {
+                Ok(header) => return Ok(Step::Batch(self.advance(header))),
+                // Whether the batch is there cannot be told: that is no end.
+                Err(reason @ Reason::Unreadable(_)) => return Ok(Step::Stop(reason)),
+                Err(_) => {}
             }
             (self.cursor, self.open) = here;
             self.window.forget();
