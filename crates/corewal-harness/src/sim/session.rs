@@ -193,11 +193,6 @@ impl<'a> Session<'a> {
         let result = call(writer);
         self.note(index, &before)?;
         match result {
-            Ok(value) if self.desks[index].has_failed => {
-                drop(value);
-                let shard = self.desks[index].shard;
-                Err(Finding::AfterFailure(shard, "a call went well".into()).into())
-            }
             Ok(value) => Ok(Some(value)),
             Err(error) => {
                 let stop = self.trouble(&error);
@@ -251,7 +246,13 @@ impl<'a> Session<'a> {
     /// A turn. Whether something is in flight.
     pub(crate) fn turn(&mut self, shard: u16) -> Result<Option<Turn>, Stop> {
         let index = self.desk(shard);
-        self.call(index, ShardWriter::turn)
+        let had_failed = self.desks[index].has_failed;
+        let turn = self.call(index, ShardWriter::turn)?;
+        if had_failed && turn.is_some() {
+            let shard = self.desks[index].shard;
+            return Err(Finding::AfterFailure(shard, "a turn went well".into()).into());
+        }
+        Ok(turn)
     }
 
     /// A turn, and waiting for a completion if something is in flight.
@@ -319,13 +320,6 @@ impl<'a> Session<'a> {
             Ok::<_, corewal::Failure>(())
         })
         .map(|_| ())
-        .or_else(|stop| match stop {
-            // It does not fail; it has nothing to do after a failure.
-            Stop::Found(finding) if matches!(*finding, Finding::AfterFailure(_, ref what) if what == "a call went well") => {
-                Ok(())
-            }
-            stop => Err(stop),
-        })
     }
 
     /// Lets all shards rest until they have nothing to do, and returns whether they all came to rest.

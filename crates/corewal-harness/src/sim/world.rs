@@ -167,14 +167,12 @@ impl World {
             Ok(()) => {}
             Err(Stop::Found(finding)) => return Err(*finding),
             // What failed is dropped, and the rest happens as planned.
-            Err(Stop::Failed) => {}
-            Err(Stop::Cut) => {
-                if !matches!(ending, End::Cut(_) | End::CloseAndCut(_) | End::Kill) {
-                    ending = End::Cut(CutPlan::Drawn(self.clock));
-                }
-            }
+            Err(Stop::Failed | Stop::Cut) => {}
         }
         self.clock += 1;
+        if self.disk.is_stopped() && matches!(ending, End::Drop | End::Close) {
+            ending = End::Cut(CutPlan::Drawn(self.clock));
+        }
         for cut in &life.cuts {
             let mut other = self.fork(&cut.cut());
             other.disk.clear_faults();
