@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use corewal_harness::sim::{Finding, History, Lie, Tally, World, shrink};
+use corewal::SyncMethod;
+use corewal_harness::sim::{
+    Finding, History, Lie, Scope, SmallTally, Tally, World, every_small_history, shrink,
+};
 
 /// Runs histories of the engine on a simulated disk, one seed after the other.
 #[derive(Parser)]
@@ -27,6 +30,9 @@ struct Arguments {
     /// A disk that breaks what is assumed of it: sync, directory-sync, lost-write, misdirected-write, free-lock.
     #[arg(long, value_parser = parse_lie)]
     lie: Option<Lie>,
+    /// Go through every small history instead, with workloads of so many operations.
+    #[arg(long)]
+    small: Option<usize>,
     /// Print the history of the seed before it runs, and what the disk did.
     #[arg(long)]
     trace: bool,
@@ -59,6 +65,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A panic of the engine is a finding, and reported as one.
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(op_count) = arguments.small {
+        return small(op_count, arguments.jobs.max(1));
+    }
     let first = arguments.seed.unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |it| it.as_secs() * 1_000_000)
@@ -86,6 +95,40 @@ fn main() -> ExitCode {
         watch(&shared, arguments.lie);
     });
     report(&shared, first, arguments.lie, arguments.trace)
+}
+
+/// Every small history.
+fn small(op_count: usize, jobs: u64) -> ExitCode {
+    use SyncMethod::{AfterWrite, Dsync, Linked};
+    let started = Instant::now();
+    let parts = usize::try_from(jobs).unwrap_or(1);
+    let scope = |part| Scope {
+        op_count,
+        unit_count: 12,
+        samples: 512,
+        geometries: vec![(Dsync, 1), (AfterWrite, 1), (Linked, 1), (Dsync, 2)],
+        go_on_every: 4,
+        part: (part, parts),
+    };
+    let results: Vec<_> = std::thread::scope(|threads| {
+        let run = |part| threads.spawn(move || every_small_history(&scope(part)));
+        let running: Vec<_> = (0..parts).map(run).collect();
+        running.into_iter().map(|thread| thread.join().expect("a thread ends")).collect()
+    });
+    let mut tally = SmallTally::default();
+    for result in results {
+        match result {
+            Ok(more) => tally.add(&more),
+            Err(failure) => {
+                println!("{failure}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{tally:?}");
+    println!("{} small histories in {seconds:.1} s, all recovered as they must", tally.histories);
+    ExitCode::SUCCESS
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -7,6 +7,7 @@
 //! | `session` | one open log with its writers, and what it shows after every call |
 //! | `anatomy` | what stands on the disk, read by the format alone |
 //! | `damage` | what must come of a log that was damaged |
+//! | `small` | every small history |
 //! | `shrink` | the least part of a history that still fails |
 //!
 //! A history is one way of events from a new disk to a power cut, a kill or a damage, and the recovery after
@@ -18,11 +19,13 @@ mod finding;
 mod history;
 mod session;
 mod shrink;
+mod small;
 mod world;
 
 pub use finding::Finding;
 pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, LifePlan, Lie, Op};
 pub use shrink::shrink;
+pub use small::{Scope, Small, SmallFailure, SmallTally, every_small_history};
 pub use world::{Tally, World};
 
 /// Where the log is on the simulated disk.

@@ -326,9 +326,10 @@ impl<'a> Session<'a> {
     pub(crate) fn idle(&mut self) -> Result<bool, Stop> {
         let mut rested = true;
         for _ in 0..3 {
+            rested = true;
             for shard in 0..self.desks.len() {
                 let shard = u16::try_from(shard).unwrap_or(0);
-                rested = self.rest(shard)?;
+                rested &= self.rest(shard)?;
             }
         }
         Ok(rested && self.desks.iter().all(|desk| desk.writer.is_some() && !desk.has_failed))

@@ -61,7 +61,7 @@ impl ShardWriter {
         }
         Ok(if self.ring.in_flight() > 0 {
             Turn::Sleep
-        } else if self.is_drained() || self.ready.is_empty() && self.open.is_none() {
+        } else if self.ready.is_empty() && self.open.as_ref().is_none_or(OpenBatch::is_empty) {
             Turn::Idle(vouch_in.or(sync_in))
         } else {
             Turn::Again
