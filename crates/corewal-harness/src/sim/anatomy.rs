@@ -193,9 +193,9 @@ impl Anatomy {
         let first = (current.first_segment, current.first_batch);
         let chain = self.chain(manifest.log, shard, manifest.incarnation, first, None);
         // The last batch that has entries below the acknowledged seq must be promised by a later one.
-        let wanted = chain.iter().filter(|it| {
-            it.header.entry_count > 0 && it.header.last_seq() <= acknowledged
-        });
+        let wanted = chain
+            .iter()
+            .filter(|it| it.header.entry_count > 0 && it.header.last_seq() <= acknowledged);
         let wanted = wanted.map(|it| it.header.number).max();
         let says = chain.iter().map(|it| it.header.durable_batch).max().unwrap_or_default();
         let epoch = chain.iter().map(|it| it.header.committed_epoch).max().unwrap_or_default();

@@ -26,7 +26,9 @@ pub(crate) enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flip { path, at, bits } => write!(f, "bits {bits:#04x} of {path} at {at} flipped"),
+            Self::Flip { path, at, bits } => {
+                write!(f, "bits {bits:#04x} of {path} at {at} flipped")
+            }
             Self::Zeros { path, at } => write!(f, "{path} at {at}: a sector of zeros"),
             Self::Lost { path } => write!(f, "{path} lost"),
         }
@@ -132,8 +134,7 @@ fn batches(anatomy: &Anatomy, manifest: &Manifest) -> Vec<(ShardId, Standing)> {
         for run in &record.runs {
             let first = (run.first_segment, run.first_batch);
             let last = Some(run.last_batch);
-            let chain =
-                anatomy.chain(manifest.log, record.shard, run.incarnation, first, last);
+            let chain = anatomy.chain(manifest.log, record.shard, run.incarnation, first, last);
             all.extend(chain.into_iter().map(|batch| (record.shard, batch)));
         }
         all.extend(current(anatomy, manifest, record).into_iter().map(|it| (record.shard, it)));
@@ -207,7 +208,9 @@ fn ended_run_hit(before: &Anatomy, manifest: &Manifest, damages: &[Damage]) -> O
                 let both = both_headers_hit(before, record.shard, batch.segment, damages);
                 if both || damages.iter().any(|damage| damage.hits(&path, &batch.bytes())) {
                     let number = batch.header.number;
-                    return Some(format!("the manifest ends a run behind batch {number} of {path}"));
+                    return Some(format!(
+                        "the manifest ends a run behind batch {number} of {path}"
+                    ));
                 }
             }
         }
@@ -306,9 +309,9 @@ fn current_run(
     if record.durable_batch >= bad {
         return Run::Refused(format!("the manifest promises batch {}", record.durable_batch));
     }
-    let barriers = chain[..at].iter().filter(|it| {
-        it.header.flags.contains(corewal_format::BatchFlags::BARRIER)
-    });
+    let barriers = chain[..at]
+        .iter()
+        .filter(|it| it.header.flags.contains(corewal_format::BatchFlags::BARRIER));
     let barrier = barriers.map(|it| it.header.epoch).max().unwrap_or_default().max(record.barrier);
     if claimed > manifest.committed_epoch && claimed > barrier {
         return Run::Refused(format!("a batch says that epoch {claimed} was committed"));
@@ -356,8 +359,7 @@ pub(crate) fn check(
             if found.items.iter().eq(kept.iter().copied()) {
                 return Ok(());
             }
-            let outcome =
-                format!("{} entries are left, and not {}", found.items.len(), kept.len());
+            let outcome = format!("{} entries are left, and not {}", found.items.len(), kept.len());
             Err(Finding::TooMuch { damage: damage(), outcome })
         }
     }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{AccessWish, Engine, Options, Policy, Preparing, SyncMethod};
-use corewal_disk::sim::{Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, SimDisk, SimOptions};
+use corewal_disk::sim::{
+    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, SimDisk, SimOptions,
+};
 
 use crate::Rng;
 use crate::sim::DIR;
@@ -310,7 +312,8 @@ impl DiskPlan {
     pub fn disk(&self, seed: u64, lie: Option<Lie>, trace_count: usize) -> SimDisk {
         let direct =
             if self.direct { DirectIo::Supported { align: 512 } } else { DirectIo::Refused };
-        let late = if lie == Some(Lie::FreeLock) { LateWrites::FreeLock } else { LateWrites::HoldLock };
+        let late =
+            if lie == Some(Lie::FreeLock) { LateWrites::FreeLock } else { LateWrites::HoldLock };
         let options = SimOptions::new(seed)
             .direct(direct)
             .latency(self.latency.0, self.latency.1)
@@ -528,7 +531,11 @@ impl fmt::Display for History {
             for op in &life.ops {
                 writeln!(f, "  {op:?}")?;
             }
-            writeln!(f, "  end: {:?}; other cuts: {:?}; damages: {:?}", life.end, life.cuts, life.damages)?;
+            writeln!(
+                f,
+                "  end: {:?}; other cuts: {:?}; damages: {:?}",
+                life.end, life.cuts, life.damages
+            )?;
         }
         Ok(())
     }

@@ -158,7 +158,13 @@ impl<'a> Session<'a> {
         self.saw(index, frontier, stats.batches, before)
     }
 
-    fn saw(&mut self, index: usize, frontier: Seq, batches: u64, before: &Before) -> Result<(), Stop> {
+    fn saw(
+        &mut self,
+        index: usize,
+        frontier: Seq,
+        batches: u64,
+        before: &Before,
+    ) -> Result<(), Stop> {
         let committed = self.log.committed_epoch();
         let desk = &mut self.desks[index];
         if frontier > desk.acknowledged {
@@ -170,10 +176,8 @@ impl<'a> Session<'a> {
             self.ledger.acknowledged(*self.clock, desk.shard, frontier);
         }
         while (desk.seals.len() as u64) < batches {
-            desk.seals.push(Seal {
-                least: (before.seq, before.committed),
-                most: (frontier, committed),
-            });
+            desk.seals
+                .push(Seal { least: (before.seq, before.committed), most: (frontier, committed) });
         }
         if committed > self.committed {
             self.committed = committed;
@@ -290,7 +294,9 @@ impl<'a> Session<'a> {
             }
             Ok(_) | Err(AppendError::Full | AppendError::EpochsAhead { .. }) => Ok(()),
             Err(AppendError::NoSpace(_)) if self.excuses.full => Ok(()),
-            Err(AppendError::NoSpace(_) | AppendError::NoSegment(_)) if self.excuses.faults => Ok(()),
+            Err(AppendError::NoSpace(_) | AppendError::NoSegment(_)) if self.excuses.faults => {
+                Ok(())
+            }
             Err(AppendError::Failed(_)) if has_failed => Ok(()),
             Err(error) => match self.trouble(&error) {
                 Stop::Failed => {
@@ -445,7 +451,8 @@ impl<'a> Session<'a> {
 
     /// What was known when each batch was sealed.
     pub(crate) fn into_seals(mut self) -> Seals {
-        let shards = self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
+        let shards =
+            self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
         Seals { incarnation: self.seals.incarnation, shards: shards.collect() }
     }
 
@@ -463,7 +470,8 @@ impl<'a> Session<'a> {
                 return (self.into_seals(), Err(stop));
             }
         }
-        let shards = self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
+        let shards =
+            self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
         let seals = Seals { incarnation: self.seals.incarnation, shards: shards.collect() };
         let committed = self.log.committed_epoch();
         if committed > self.committed {

@@ -187,9 +187,8 @@ fn workload_everywhere(
     loop {
         let mut world = World::new(disk().disk(SEED, None, 0), None);
         world.disk().crash_after(crash_after);
-        let is_over = world
-            .go(&lives)
-            .map_err(|finding| fail(crash_after, "before it".into(), finding))?;
+        let is_over =
+            world.go(&lives).map_err(|finding| fail(crash_after, "before it".into(), finding))?;
         tally.crash_points += 1;
         cut_everywhere(scope, geometry, &world, crash_after, &mut tally)
             .map_err(|(cut, finding)| fail(crash_after, cut, finding))?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    BatchNumber, Epoch, Log, LogId, LogReader, OpenError, Policy, Reason,
-    RecoverError, Recovery, SegmentNumber, Seq, ShardId, Stamp,
+    BatchNumber, Epoch, Log, LogId, LogReader, OpenError, Policy, Reason, RecoverError, Recovery,
+    SegmentNumber, Seq, ShardId, Stamp,
 };
 use corewal_disk::Disk;
 use corewal_disk::sim::{Cut, SimDisk};
@@ -318,8 +318,7 @@ impl World {
         let (kept, lie) = (self.kept.clone(), self.lie);
         let mut payloads = self.payloads;
         let mut entries = 0;
-        let mut session =
-            Session::start(log, disk, &mut self.ledger, &mut self.clock, excuses)?;
+        let mut session = Session::start(log, disk, &mut self.ledger, &mut self.clock, excuses)?;
         if lie.is_none() {
             check_standing(&session.log, &lost, &kept)?;
         }
@@ -540,11 +539,7 @@ fn image(session: &Session<'_>, geometry: &Geometry, shard: u16) -> Vec<u8> {
 }
 
 /// What the log answers about entries of earlier lives.
-fn check_standing(
-    log: &Log,
-    lost: &[Stamp],
-    kept: &BTreeMap<ShardId, Seq>,
-) -> Result<(), Finding> {
+fn check_standing(log: &Log, lost: &[Stamp], kept: &BTreeMap<ShardId, Seq>) -> Result<(), Finding> {
     for &stamp in lost.iter().rev().take(3) {
         let standing = log.standing(stamp);
         if standing == corewal::Standing::Durable && kept.contains_key(&stamp.shard) {
@@ -621,4 +616,3 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
         (None, None) => "of an unknown kind".to_owned(),
     }
 }
-
