@@ -33,6 +33,9 @@ struct Arguments {
     /// Go through every small history instead, with workloads of so many operations.
     #[arg(long)]
     small: Option<usize>,
+    /// Do not look for the least part of a history that fails.
+    #[arg(long)]
+    no_shrink: bool,
     /// Print the history of the seed before it runs, and what the disk did.
     #[arg(long)]
     trace: bool,
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
         }
         watch(&shared, arguments.lie);
     });
-    report(&shared, first, arguments.lie, arguments.trace)
+    report(&shared, first, &arguments)
 }
 
 /// Every small history.
@@ -184,7 +187,8 @@ fn replay(seed: u64, lie: Option<Lie>) -> String {
     format!("scripts/simulate --seed {seed} --count 1 --trace{lie}")
 }
 
-fn report(shared: &Shared, first: u64, lie: Option<Lie>, trace: bool) -> ExitCode {
+fn report(shared: &Shared, first: u64, arguments: &Arguments) -> ExitCode {
+    let lie = arguments.lie;
     let seconds = shared.started.elapsed().as_secs_f64();
     let tally = *lock(&shared.tally);
     let done = shared.done.load(Ordering::Relaxed);
@@ -200,6 +204,9 @@ fn report(shared: &Shared, first: u64, lie: Option<Lie>, trace: bool) -> ExitCod
     let Some((seed, finding)) = lock(&shared.found).take() else { return ExitCode::SUCCESS };
     println!("seed {seed}: {finding}");
     println!("replay: {}", replay(seed, lie));
+    if arguments.no_shrink {
+        return ExitCode::FAILURE;
+    }
     let least = shrink(&History::of(seed), lie, SHRINK_TRIES);
     let (result, steps) = World::run_traced(&least, lie, 400);
     println!("shrunk to:\n{least}");
@@ -207,7 +214,7 @@ fn report(shared: &Shared, first: u64, lie: Option<Lie>, trace: bool) -> ExitCod
         Err(finding) => println!("{finding}"),
         Ok(_) => println!("which does not fail every time"),
     }
-    if trace {
+    if arguments.trace {
         steps.iter().for_each(|step| println!("  {step}"));
     }
     ExitCode::FAILURE
