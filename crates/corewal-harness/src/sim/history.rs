@@ -342,7 +342,6 @@ struct Swarm {
     /// Weights of the kinds of operations.
     weights: Vec<(u64, fn(&mut Rng, u16, &Geometry) -> Op)>,
     geometry: Geometry,
-    direct: bool,
 }
 
 const KINDS: [FaultKind; 5] = [
@@ -431,7 +430,7 @@ impl Swarm {
             bound: 1 + u32::from(rng.small(3)),
             method,
             policy,
-            buffered: !direct || rng.chance(20),
+            buffered: !direct || rng.chance(30),
             blocking: rng.chance(10),
         };
         Self {
@@ -444,7 +443,6 @@ impl Swarm {
             damages: rng.chance(35),
             weights,
             geometry,
-            direct,
             rng,
         }
     }
@@ -500,9 +498,11 @@ impl Swarm {
             });
         }
         // A failed sync of direct writes leaves them in the device's cache, where everything sees them and no
-        // later sync covers them: no log can notice before the power is cut.
-        let must_cut = faults.iter().any(|it| it.kind == FaultKind::SyncError)
-            && (self.direct || !geometry.buffered);
+        // later sync covers them: no log can notice before the power is cut. Nor can it know of a failed sync of
+        // the file that becomes a manifest, if the process is killed at once.
+        let must_cut = faults.iter().any(|it| {
+            it.kind == FaultKind::SyncError && (!geometry.buffered || it.path.is_empty())
+        });
         let end = match rng.below(10) {
             0..3 if self.kills && !must_cut => End::Kill,
             3 if !must_cut => End::Drop,

@@ -71,6 +71,8 @@ pub(crate) struct Desk {
     has_failed: bool,
     given: Vec<Stamp>,
     rotations: u64,
+    /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
+    reserved: Option<(u64, Epoch)>,
     seals: Vec<Seal>,
 }
 
@@ -78,6 +80,13 @@ pub(crate) struct Desk {
 struct Before {
     seq: Seq,
     committed: Epoch,
+}
+
+impl Desk {
+    /// What has been taken of the reserve.
+    fn usage(&self) -> Option<(u64, Epoch)> {
+        self.writer.as_ref().map(|writer| (writer.stats().vouches, self.epoch))
+    }
 }
 
 impl<'a> Session<'a> {
@@ -112,6 +121,7 @@ impl<'a> Session<'a> {
                 has_failed: false,
                 given: Vec::new(),
                 rotations: 0,
+                reserved: None,
                 seals: Vec::new(),
                 writer: Some(writer),
             });
@@ -226,11 +236,14 @@ impl<'a> Session<'a> {
                 self.ledger.appended(*self.clock, stamp, Kind::PUT, payload);
                 self.desks[index].given.push(stamp);
                 self.note(index, &before)?;
+                self.desks[index].reserved = self.desks[index].usage();
                 Ok(true)
             }
             Err(AppendError::Full) => self.note(index, &before).map(|()| false),
             Err(AppendError::NoSpace(_)) if self.excuses.full => {
-                self.note(index, &before).map(|()| false)
+                self.note(index, &before)?;
+                self.check_reserve(index)?;
+                Ok(false)
             }
             Err(AppendError::NoSpace(_) | AppendError::NoSegment(_)) if self.excuses.faults => {
                 self.note(index, &before).map(|()| false)
@@ -244,6 +257,40 @@ impl<'a> Session<'a> {
                 }
                 Err(stop)
             }
+        }
+    }
+
+    /// On a full disk there is room for a barrier, if nothing was taken of the reserve since the last entry.
+    fn check_reserve(&mut self, index: usize) -> Result<(), Stop> {
+        let shard = u16::try_from(index).unwrap_or(0);
+        for _ in 0..PATIENCE {
+            let desk = &self.desks[index];
+            let is_free = desk.reserved.is_some() && desk.reserved == desk.usage();
+            if !is_free || desk.has_failed || self.excuses.faults {
+                return Ok(());
+            }
+            let is_ahead = self.close_epoch_or(index)?;
+            if is_ahead {
+                return Ok(());
+            }
+            if self.desks[index].writer.as_ref().is_some_and(|writer| writer.in_flight() == 0) {
+                break;
+            }
+            self.sleep(shard)?;
+        }
+        Err(Finding::Stuck(format!("no room for a barrier of shard {shard}")).into())
+    }
+
+    /// Closes the epoch; whether it was closed, or may not be yet.
+    fn close_epoch_or(&mut self, index: usize) -> Result<bool, Stop> {
+        let before = self.before(index);
+        let Some(writer) = &mut self.desks[index].writer else { return Ok(true) };
+        let result = writer.close_epoch();
+        self.note(index, &before)?;
+        match result {
+            Ok(_) | Err(AppendError::EpochsAhead { .. }) => Ok(true),
+            Err(AppendError::Full | AppendError::NoSpace(_)) => Ok(false),
+            Err(error) => Err(self.trouble(&error)),
         }
     }
 
