@@ -116,11 +116,8 @@ fn a_next_segment_that_cannot_be_read_is_no_end() {
     for after in 0..60 {
         let first = life(Geometry::small(1, SyncMethod::Dsync), vec![Op::Rotate(0), Op::Sync(0)]);
         let mut second = life(Geometry::small(1, SyncMethod::Dsync), Vec::new());
-        second.faults = vec![FaultPlan {
-            kind: FaultKind::ReadError,
-            path: "shard-".into(),
-            when: Ok(after),
-        }];
+        second.faults =
+            vec![FaultPlan { kind: FaultKind::ReadError, path: "shard-".into(), when: Ok(after) }];
         check(&history(vec![first, second]));
     }
 }
@@ -130,15 +127,11 @@ fn a_next_segment_that_cannot_be_read_is_no_end() {
 #[test]
 fn a_manifest_file_whose_sync_failed_is_not_used_again() {
     for after in 0..16 {
-        let geometry =
-            Geometry { buffered: true, ..Geometry::small(1, SyncMethod::AfterWrite) };
+        let geometry = Geometry { buffered: true, ..Geometry::small(1, SyncMethod::AfterWrite) };
         let mut first = life(geometry, vec![Op::Append(0, 40), Op::Sync(0)]);
         first.end = End::Drop;
-        first.faults = vec![FaultPlan {
-            kind: FaultKind::SyncError,
-            path: String::new(),
-            when: Ok(after),
-        }];
+        first.faults =
+            vec![FaultPlan { kind: FaultKind::SyncError, path: String::new(), when: Ok(after) }];
         let mut history = history(vec![first]);
         history.disk.direct = false;
         check(&history);
