@@ -70,55 +70,68 @@ impl Damage {
         matches!(self, Self::Lost { path: lost } if lost == path)
     }
 
-    /// Draws a damage of what stands on the disk.
-    pub(crate) fn draw(anatomy: &Anatomy, rng: &mut Rng) -> Option<Self> {
-        let manifest = anatomy.manifest()?;
-        let flip = |rng: &mut Rng, path: String, range: Range<u64>| {
-            let at = range.start + rng.below(range.end - range.start);
-            Self::Flip { path, at, bits: 1 << rng.below(8) }
-        };
+    /// Draws a damage of what stands on the disk; both copies of a header may go at once.
+    pub(crate) fn draw(anatomy: &Anatomy, rng: &mut Rng) -> Vec<Self> {
         match rng.below(16) {
-            0 => {
-                let slot = rng.below(2);
-                let path = manifest_path(slot);
-                let len = anatomy.slots[usize::from(slot == 1)].as_ref()?.encoded_len() as u64;
-                Some(if rng.chance(50) { Self::Lost { path } } else { flip(rng, path, 0..len) })
-            }
+            0 => Self::draw_manifest(anatomy, rng).into_iter().collect(),
             1..4 => {
-                let (shard, segment) = pick(anatomy, rng)?;
-                Some(Self::Lost { path: segment_path(shard, segment) })
+                let lost = |(shard, segment)| Self::Lost { path: segment_path(shard, segment) };
+                pick(anatomy, rng).map(lost).into_iter().collect()
             }
-            4 | 5 => {
-                let (shard, segment) = pick(anatomy, rng)?;
-                let found = &anatomy.segments[&(shard, segment)];
-                let block_len = u64::from(found.header?.block_len);
-                let start = rng.below(2) * block_len;
-                let range = start..start + SEGMENT_HEADER_LEN as u64;
-                Some(flip(rng, segment_path(shard, segment), range))
-            }
-            6 => {
-                let (shard, segment) = pick(anatomy, rng)?;
-                let len = anatomy.segments[&(shard, segment)].bytes.len() as u64;
-                let path = segment_path(shard, segment);
-                (len > 0).then(|| flip(rng, path, 0..len))
-            }
-            _ => {
-                let batches = batches(anatomy, manifest);
-                let index = rng.index(batches.len().max(1));
-                let (shard, batch) = batches.get(index)?;
-                let path = segment_path(*shard, batch.segment);
-                let range = batch.bytes();
-                if rng.chance(70) {
-                    return Some(flip(rng, path, range));
-                }
-                let sectors = (range.end - range.start) / SECTOR;
-                let at = range.start + SECTOR * rng.below(sectors);
-                let start = usize::try_from(at).ok()?;
-                let bytes = &anatomy.segments[&(*shard, batch.segment)].bytes;
-                let is_zero = bytes.get(start..start + 512)?.iter().all(|&byte| byte == 0);
-                (!is_zero).then_some(Self::Zeros { path, at })
-            }
+            4 | 5 => Self::draw_header(anatomy, rng).unwrap_or_default(),
+            6 => Self::draw_anywhere(anatomy, rng).into_iter().collect(),
+            _ => Self::draw_batch(anatomy, rng).into_iter().collect(),
         }
+    }
+
+    fn flip(path: String, range: Range<u64>, rng: &mut Rng) -> Self {
+        let at = range.start + rng.below(range.end - range.start);
+        Self::Flip { path, at, bits: 1 << rng.below(8) }
+    }
+
+    fn draw_manifest(anatomy: &Anatomy, rng: &mut Rng) -> Option<Self> {
+        let slot = rng.below(2);
+        let path = manifest_path(slot);
+        let len = anatomy.slots[usize::from(slot == 1)].as_ref()?.encoded_len() as u64;
+        Some(if rng.chance(50) { Self::Lost { path } } else { Self::flip(path, 0..len, rng) })
+    }
+
+    fn draw_header(anatomy: &Anatomy, rng: &mut Rng) -> Option<Vec<Self>> {
+        let (shard, segment) = pick(anatomy, rng)?;
+        let header = anatomy.segments[&(shard, segment)].header?;
+        let copies = match rng.below(4) {
+            0 => 0..1,
+            1 => 1..2,
+            _ => 0..2,
+        };
+        let flip = |copy| {
+            let start = header.copy_at(copy);
+            let range = start..start + SEGMENT_HEADER_LEN as u64;
+            Self::flip(segment_path(shard, segment), range, rng)
+        };
+        Some(copies.map(flip).collect())
+    }
+
+    fn draw_anywhere(anatomy: &Anatomy, rng: &mut Rng) -> Option<Self> {
+        let (shard, segment) = pick(anatomy, rng)?;
+        let len = anatomy.segments[&(shard, segment)].bytes.len() as u64;
+        (len > 0).then(|| Self::flip(segment_path(shard, segment), 0..len, rng))
+    }
+
+    fn draw_batch(anatomy: &Anatomy, rng: &mut Rng) -> Option<Self> {
+        let batches = batches(anatomy, anatomy.manifest()?);
+        let (shard, batch) = batches.get(rng.index(batches.len().max(1)))?;
+        let path = segment_path(*shard, batch.segment);
+        let range = batch.bytes();
+        if rng.chance(70) {
+            return Some(Self::flip(path, range, rng));
+        }
+        let sectors = (range.end - range.start) / SECTOR;
+        let at = range.start + SECTOR * rng.below(sectors);
+        let start = usize::try_from(at).ok()?;
+        let bytes = &anatomy.segments[&(*shard, batch.segment)].bytes;
+        let is_zero = bytes.get(start..start + 512)?.iter().all(|&byte| byte == 0);
+        (!is_zero).then_some(Self::Zeros { path, at })
     }
 }
 

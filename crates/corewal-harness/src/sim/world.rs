@@ -407,7 +407,7 @@ impl World {
             let mut rng = Rng::new(seed);
             let count = if rng.chance(80) { 1 } else { 2 };
             let damages: Vec<Damage> =
-                (0..count).filter_map(|_| Damage::draw(&before, &mut rng)).collect();
+                (0..count).flat_map(|_| Damage::draw(&before, &mut rng)).collect();
             if damages.is_empty() {
                 continue;
             }
