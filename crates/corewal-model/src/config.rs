@@ -194,20 +194,22 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "release",
-        about: "one shard rotates, checkpoints release segments and recycle them; a reader reads beside it",
-        rules: &[
-            FirstKeptSegmentMayBeEmpty,
-            ReleasedAfterTheManifest,
-            ReaderReadsAgain,
-            ReaderAsksTheManifestLast,
-        ],
+        about: "one shard rotates, checkpoints release segments and recycle them",
+        rules: &[FirstKeptSegmentMayBeEmpty, ReleasedAfterTheManifest],
         small: RELEASE,
         large: Bounds { entries: 4, closes: 3, opens: 3, cuts: 2, checkpoints: 2, ..RELEASE },
     },
     Configuration {
+        name: "reader",
+        about: "a reader beside the writer, while batches are in flight and segments are released",
+        rules: &[ReaderReadsAgain, ReaderAsksTheManifestLast],
+        small: READER,
+        large: Bounds { entries: 3, closes: 2, checkpoints: 2, rotations: 2, ..READER },
+    },
+    Configuration {
         name: "room",
         about: "one shard on a disk with room for two segments",
-        rules: &[RoomIsReserved],
+        rules: &[RoomIsReserved, VouchesLeaveRoomForBarriers],
         small: ROOM,
         large: Bounds { entries: 8, closes: 6, cuts: 2, opens: 3, ..ROOM },
     },
@@ -283,8 +285,9 @@ const MANIFESTS: Bounds = Bounds {
     from_empty: true,
     committed_only: true,
     entries: 2,
+    closes: 1,
     depth: 2,
-    opens: 4,
+    opens: 5,
     cuts: 2,
     damages: 1,
     ..NOTHING
@@ -302,13 +305,23 @@ const TRUNCATION: Bounds = Bounds {
 };
 const RELEASE: Bounds = Bounds {
     recycles: true,
-    reader: true,
     blocks: 2,
     depth: 2,
-    entries: 3,
+    entries: 2,
     closes: 2,
     opens: 2,
     cuts: 1,
+    rotations: 1,
+    checkpoints: 1,
+    ..NOTHING
+};
+const READER: Bounds = Bounds {
+    recycles: true,
+    reader: true,
+    blocks: 2,
+    depth: 2,
+    entries: 2,
+    closes: 1,
     rotations: 1,
     checkpoints: 1,
     ..NOTHING

@@ -44,7 +44,7 @@ impl Protocol {
                 }
             }
             Outcome::Recovered(found) => {
-                state.ledger.recovered(&found.delivery, self.bounds.depth)?;
+                state.ledger.recovered(&found.delivery, self.bounds.depth * self.bounds.batch)?;
                 if state.ledger.damaged.is_some() {
                     state.phase = Phase::Over;
                     return Ok(());
@@ -63,9 +63,10 @@ impl Protocol {
         let (next, purpose) = (job.next.clone(), job.purpose);
         state.disk.renamed = Some(next);
         match purpose {
-            Purpose::Open { voided: entries }
-            | Purpose::Truncate { dropped: entries, .. }
-            | Purpose::Release { released: entries } => state.ledger.may_void(entries),
+            Purpose::Open { voided: entries } | Purpose::Truncate { dropped: entries, .. } => {
+                state.ledger.may_void(entries);
+            }
+            Purpose::Release { released } => state.ledger.release(released),
             Purpose::Create | Purpose::Close => {}
         }
     }

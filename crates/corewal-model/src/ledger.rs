@@ -76,8 +76,10 @@ pub(crate) struct Incarnation {
 pub(crate) enum Damaged {
     /// Nothing excuses silence: everything was vouched for, or a file is missing below an existing one.
     Accountable,
-    /// Silence is excused for what no surviving witness speaks of.
+    /// Silence is excused for what no surviving witness speaks of: at most `depth` batches.
     Excusable,
+    /// The highest file of a run is gone, and all promises in it: silence is excused for all of it.
+    LastFile,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -188,7 +190,7 @@ impl Ledger {
             if silent || accountable {
                 return Err(Violation::DamageIsSilent);
             }
-            if missing.count_ones() > u32::from(depth) {
+            if damaged != Damaged::LastFile && missing.count_ones() > u32::from(depth) {
                 return Err(Violation::WindowIsTooWide);
             }
             return Ok(());

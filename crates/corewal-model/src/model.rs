@@ -140,6 +140,7 @@ impl Protocol {
             && may_submit
             && writer.owes_vouch(process.committed, base)
             && self.rules.has(Rule::IdleShardsVouch)
+            && self.leaves_room_for_barriers(state, shard)
         {
             out.push(Action::Vouch(shard));
         }
@@ -196,6 +197,13 @@ impl Protocol {
         let reserves = self.rules.has(Rule::RoomIsReserved);
         let reserve = if reserves { state.process().manifest.bound + 1 } else { 0 };
         self.room(state, shard) > reserve
+    }
+
+    /// A vouch leaves room for the barriers that may still have to follow it.
+    fn leaves_room_for_barriers(&self, state: &State, shard: u8) -> bool {
+        let limited = self.bounds.files != u8::MAX;
+        let bound = state.process().manifest.bound;
+        !limited || !self.rules.has(Rule::VouchesLeaveRoomForBarriers) || self.room(state, shard) > bound
     }
 
     fn preparing_actions(&self, state: &State, shard: u8, writer: &Writer, out: &mut Vec<Action>) {
@@ -449,7 +457,7 @@ impl Protocol {
                 let files = &mut disk.shards[usize::from(shard)];
                 files.retain(|file| file.number != segment);
                 let is_below = files.iter().any(|file| file.number > segment);
-                if is_below { Damaged::Accountable } else { Damaged::Excusable }
+                if is_below { Damaged::Accountable } else { Damaged::LastFile }
             }
             Damage::ManifestBroken { slot } => {
                 disk.slots[usize::from(slot)] = Slot::Broken;
@@ -503,7 +511,11 @@ impl Protocol {
                     && !is_covered(given.stamp)
             });
             let limited = self.bounds.files != u8::MAX;
-            if limited && writer.is_idle() && uncovered && self.room(state, shard) == 0 {
+            let is_full = limited && writer.is_idle() && self.room(state, shard) == 0;
+            let has_way_out = process.job.is_some()
+                || process.closed_everywhere() > process.committed
+                || self.release(state).is_some();
+            if is_full && uncovered && !has_way_out {
                 return Err(Violation::StuckWithoutRoom);
             }
         }

@@ -79,6 +79,8 @@ pub enum Rule {
     StampsAreAnsweredFromRuns,
     /// Appends are refused while room for the bound's barriers and a vouch remains.
     RoomIsReserved,
+    /// A vouch leaves room for the bound's barriers.
+    VouchesLeaveRoomForBarriers,
     /// A segment is taken only after all writes of the preparer to it have completed.
     PreparersWritesCompleteFirst,
     /// The pipelining bound of an incarnation is stored in its manifest.
@@ -96,7 +98,7 @@ pub enum Rule {
 use Rule::*;
 
 /// All rules, with the history of docs/DURABILITY.md that each one forbids (0: one of the defects of earlier logs).
-pub const RULES: [(Rule, u8, &str); 44] = [
+pub const RULES: [(Rule, u8, &str); 45] = [
     (BarrierCountsOnlyInItsIncarnation, 1, "a barrier counts only in the incarnation that wrote it"),
     (LockIsHeldUntilTheLastWriteLanded, 2, "a killed process holds the lock until its last write has landed"),
     (LeftoversGetNewNumbers, 2, "a file that an earlier incarnation prepared is used under a new number only"),
@@ -135,6 +137,7 @@ pub const RULES: [(Rule, u8, &str); 44] = [
     (ReaderAsksTheManifestLast, 22, "a live reader reads the manifest again before it reports damage"),
     (StampsAreAnsweredFromRuns, 23, "a stamp of an earlier incarnation is answered from the runs"),
     (RoomIsReserved, 24, "appends leave room for the bound's barriers and a vouch"),
+    (VouchesLeaveRoomForBarriers, 24, "a vouch leaves room for the bound's barriers"),
     (PreparersWritesCompleteFirst, 25, "a segment is taken only after the preparer's writes have completed"),
     (TheBoundIsStored, 26, "the pipelining bound of an incarnation is stored"),
     (FrontierIsTheContiguousPrefix, 0, "the frontier moves over the contiguous completed prefix only"),
