@@ -62,5 +62,5 @@ pub fn check(configuration: &Configuration, size: Size, rules: Rules) -> Checked
 }
 
 fn steps(path: Path<State, Action>) -> Vec<String> {
-    path.into_actions().iter().map(|action| format!("{action:?}")).collect()
+    path.into_actions().iter().map(|action| action.to_string()).collect()
 }

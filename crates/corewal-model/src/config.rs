@@ -211,7 +211,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         about: "one shard on a disk with room for two segments",
         rules: &[RoomIsReserved, VouchesLeaveRoomForBarriers],
         small: ROOM,
-        large: Bounds { entries: 8, closes: 6, cuts: 2, opens: 3, ..ROOM },
+        large: Bounds { entries: 5, closes: 5, recycles: true, opens: 2, cuts: 1, ..ROOM },
     },
 ];
 
@@ -326,15 +326,5 @@ const READER: Bounds = Bounds {
     checkpoints: 1,
     ..NOTHING
 };
-const ROOM: Bounds = Bounds {
-    blocks: 3,
-    files: 2,
-    entries: 6,
-    closes: 4,
-    checkpoints: 2,
-    recycles: true,
-    vouches: true,
-    opens: 2,
-    cuts: 1,
-    ..NOTHING
-};
+const ROOM: Bounds =
+    Bounds { blocks: 3, files: 2, entries: 4, closes: 4, checkpoints: 1, vouches: true, ..NOTHING };

@@ -35,7 +35,8 @@ impl Protocol {
                     return Err(Violation::DamageIsSilent);
                 }
                 let next = Arc::new(first_manifest(next_generation, state.disk.shards.len()));
-                state.phase = Phase::Opening(Job { next, is_renamed: false, purpose: Purpose::Create });
+                state.phase =
+                    Phase::Opening(Job { next, is_renamed: false, purpose: Purpose::Create });
             }
             Outcome::Refused => {
                 state.phase = Phase::Over;
@@ -51,7 +52,8 @@ impl Protocol {
                 }
                 let next = Manifest { ghost: state.ledger.ghost(), ..found.next };
                 let purpose = Purpose::Open { voided: found.voided };
-                state.phase = Phase::Opening(Job { next: Arc::new(next), is_renamed: false, purpose });
+                state.phase =
+                    Phase::Opening(Job { next: Arc::new(next), is_renamed: false, purpose });
             }
         }
         Ok(())
@@ -207,9 +209,9 @@ impl Protocol {
     pub(crate) fn cuts(&self, state: &State, shard: u8) -> Vec<(u8, u32)> {
         let process = state.process();
         let incarnation = process.manifest.incarnation;
-        let given = (0_u8..).zip(&state.ledger.given).filter(|(id, given)| {
-            given.stamp.shard == shard && state.ledger.must & bit(*id) != 0
-        });
+        let given = (0_u8..)
+            .zip(&state.ledger.given)
+            .filter(|(id, given)| given.stamp.shard == shard && state.ledger.must & bit(*id) != 0);
         let kept: Vec<_> = given.collect();
         let spares = self.rules.has(Rule::TruncationSparesBarriers);
         let mut cuts = Vec::new();
@@ -267,7 +269,7 @@ impl Protocol {
         self.take_segment(state, shard);
         let kept = self.batches(state, shard, None);
         let kept = kept.iter().filter(|it| it.entries.first().is_none_or(|it| it.seq <= after));
-        let last_batch = kept.last().map_or(0, |batch| batch.number);
+        let last_batch = kept.map(|batch| batch.number).max().unwrap_or(0);
         let writer = state.writer(shard);
         let cut = Cut { last_batch, last_seq: after, next_batch: writer.next_batch };
         let segment = writer.segment;
@@ -344,7 +346,8 @@ impl Protocol {
             record.runs.extend(run);
             record.current = None;
             record.durable = 0;
-            record.next_segment = state.disk.shards[usize::from(shard)].last().map_or(0, |it| it.number) + 1;
+            record.next_segment =
+                state.disk.shards[usize::from(shard)].last().map_or(0, |it| it.number) + 1;
             record.next_batch = writer.next_batch;
             record.next_seq = writer.next_seq;
         }
@@ -386,8 +389,7 @@ fn ids(batches: &[Arc<Batch>]) -> u32 {
 
 /// A manifest of the creation: no incarnation yet, no run.
 pub(crate) fn first_manifest(generation: u8, shards: usize) -> Manifest {
-    let record =
-        Record { next_segment: 1, next_batch: 1, next_seq: 1, ..Record::default() };
+    let record = Record { next_segment: 1, next_batch: 1, next_seq: 1, ..Record::default() };
     Manifest {
         generation,
         incarnation: 0,

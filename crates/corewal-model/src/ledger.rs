@@ -41,7 +41,10 @@ impl Violation {
         (Self::OrderIsBroken, "recovered was appended, each once, in order"),
         (Self::HalfAGroup, "an atomic group is recovered whole or not at all"),
         (Self::CommittedGoesBack, "the committed epoch never goes back"),
-        (Self::CommittedIsNotWhole, "a committed epoch was closed by every shard of its incarnation"),
+        (
+            Self::CommittedIsNotWhole,
+            "a committed epoch was closed by every shard of its incarnation",
+        ),
         (Self::StampGivenOutTwice, "no stamp is given out twice"),
         (Self::EpochGivenOutTwice, "no epoch is given out twice"),
         (Self::EffectBeforeCause, "an effect sorts after its cause"),

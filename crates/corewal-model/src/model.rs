@@ -160,17 +160,18 @@ impl Protocol {
         let bounds = &self.bounds;
         let left = bounds.entries - state.spent.entries.min(bounds.entries);
         let open = u8::try_from(writer.open.len()).unwrap_or(u8::MAX);
-        let last_group = writer.open.last().and_then(|entry| {
-            state.ledger.given[usize::from(entry.id)].group
-        });
-        if left == 0 || open >= bounds.batch || last_group.is_some() || !self.has_room(state, shard) {
+        let last_group =
+            writer.open.last().and_then(|entry| state.ledger.given[usize::from(entry.id)].group);
+        if left == 0 || open >= bounds.batch || last_group.is_some() || !self.has_room(state, shard)
+        {
             return;
         }
         out.push(Action::Append(shard));
         if bounds.observes {
             let others = (0_u8..).zip(&state.ledger.given).filter(|(_, given)| {
                 let is_ahead = given.stamp.epoch > writer.epoch;
-                given.stamp.shard != shard && !(is_ahead && self.rules.has(Rule::EpochBehindIsRefused))
+                given.stamp.shard != shard
+                    && !(is_ahead && self.rules.has(Rule::EpochBehindIsRefused))
             });
             out.extend(others.map(|(cause, _)| Action::AppendBecauseOf { shard, cause }));
         }
@@ -203,7 +204,9 @@ impl Protocol {
     fn leaves_room_for_barriers(&self, state: &State, shard: u8) -> bool {
         let limited = self.bounds.files != u8::MAX;
         let bound = state.process().manifest.bound;
-        !limited || !self.rules.has(Rule::VouchesLeaveRoomForBarriers) || self.room(state, shard) > bound
+        !limited
+            || !self.rules.has(Rule::VouchesLeaveRoomForBarriers)
+            || self.room(state, shard) > bound
     }
 
     fn preparing_actions(&self, state: &State, shard: u8, writer: &Writer, out: &mut Vec<Action>) {
@@ -311,7 +314,8 @@ impl Protocol {
             let some = |all: &'static [u8]| if is_new { &all[..1] } else { all };
             for &shards in some(bounds.shards) {
                 for &bound in some(bounds.pipeline) {
-                    let modes: &[bool] = if bounds.committed_only { &[false, true] } else { &[false] };
+                    let modes: &[bool] =
+                        if bounds.committed_only { &[false, true] } else { &[false] };
                     for &committed_only in modes {
                         out.push(Action::Recover(Opening { shards, bound, committed_only }));
                     }
@@ -528,9 +532,10 @@ fn is_submitted(state: &State, piece: Piece) -> bool {
     let Piece::Block { shard, segment, block } = piece else { return false };
     let Phase::Running(process) = &state.phase else { return false };
     process.writer(shard).is_some_and(|writer| {
-        writer.flight.iter().any(|it| {
-            (it.segment, it.at, it.progress) == (segment, block, Progress::Submitted)
-        })
+        writer
+            .flight
+            .iter()
+            .any(|it| (it.segment, it.at, it.progress) == (segment, block, Progress::Submitted))
     })
 }
 
@@ -632,9 +637,20 @@ impl Model for Protocol {
             };
         }
         never![
-            AcknowledgedIsLost, GoneComesBack, OrderIsBroken, HalfAGroup, CommittedGoesBack,
-            CommittedIsNotWhole, StampGivenOutTwice, EpochGivenOutTwice, EffectBeforeCause,
-            PowerCutIsRefused, DamageIsSilent, WindowIsTooWide, WrongAnswer, FalseAlarm,
+            AcknowledgedIsLost,
+            GoneComesBack,
+            OrderIsBroken,
+            HalfAGroup,
+            CommittedGoesBack,
+            CommittedIsNotWhole,
+            StampGivenOutTwice,
+            EpochGivenOutTwice,
+            EffectBeforeCause,
+            PowerCutIsRefused,
+            DamageIsSilent,
+            WindowIsTooWide,
+            WrongAnswer,
+            FalseAlarm,
             StuckWithoutRoom
         ]
     }

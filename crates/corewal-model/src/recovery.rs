@@ -23,7 +23,9 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// There is no log yet, or its creation was not finished.
-    NoLog { next_generation: u8 },
+    NoLog {
+        next_generation: u8,
+    },
     Refused,
     Recovered(Box<Recovered>),
 }
@@ -225,7 +227,8 @@ impl Look<'_> {
         let everywhere = !self.rules.has(Rule::MissingOnlyInsideRuns);
         let from = if everywhere { 0 } else { current.segment };
         let files: Vec<&File> = files.iter().filter(|file| file.number >= from).collect();
-        let first = if everywhere { files.first().map_or(0, |it| it.number) } else { current.segment };
+        let first =
+            if everywhere { files.first().map_or(0, |it| it.number) } else { current.segment };
         let is_missing = files.iter().zip(first..).any(|(file, number)| file.number != number);
         if is_missing && self.rules.has(Rule::MissingBelowAnExistingOneIsDamage) {
             return true;
@@ -275,7 +278,8 @@ impl Look<'_> {
         if self.disk.shards.iter().flatten().any(later) {
             return Outcome::Refused;
         }
-        let mut delivery = Delivery { committed_only: opening.committed_only, ..Delivery::default() };
+        let mut delivery =
+            Delivery { committed_only: opening.committed_only, ..Delivery::default() };
         let mut runs = Vec::new();
         let mut facts = Vec::new();
         for (shard, record) in (0..).zip(&manifest.shards) {
@@ -309,9 +313,13 @@ impl Look<'_> {
             }
         }
         delivery.committed = self.committed(&manifest, &facts, opening);
-        delivery.shards = runs.iter().enumerate().map(|(shard, runs)| {
-            runs.iter().flat_map(|(run, batches)| self.entries(shard, run, batches)).collect()
-        }).collect();
+        delivery.shards = runs
+            .iter()
+            .enumerate()
+            .map(|(shard, runs)| {
+                runs.iter().flat_map(|(run, batches)| self.entries(shard, run, batches)).collect()
+            })
+            .collect();
         delivery.witnessed = self.witnesses(&manifest);
         let (next, voided) = self.next(&manifest, runs, &facts, &delivery, opening);
         Outcome::Recovered(Box::new(Recovered { delivery, next, voided }))
@@ -326,7 +334,8 @@ impl Look<'_> {
         let last = if self.rules.has(Rule::LastKeptSeq) { run.last_kept_seq } else { u8::MAX };
         let kept = |entry: &Entry, batch: &Batch| {
             entry.seq <= last
-                && cut.is_none_or(|(_, it)| entry.seq <= it.last_seq || batch.number >= it.next_batch)
+                && cut
+                    .is_none_or(|(_, it)| entry.seq <= it.last_seq || batch.number >= it.next_batch)
         };
         let mut entries = Vec::new();
         for batch in batches {
@@ -390,8 +399,11 @@ impl Look<'_> {
                 for entry in batches[kept..].iter().flat_map(|batch| &batch.entries) {
                     voided |= crate::ledger::bit(entry.id);
                 }
-                let start =
-                    Current { segment: run.first_segment, batch: run.first_batch, seq: run.first_seq };
+                let start = Current {
+                    segment: run.first_segment,
+                    batch: run.first_batch,
+                    seq: run.first_seq,
+                };
                 if kept == batches.len() {
                     next.runs.push(run);
                 } else if let Some(shorter) = end_run(old, start, &batches[..kept]) {

@@ -263,8 +263,7 @@ impl Protocol {
         let preparing = writer.preparing.and_then(|number| state.disk.file(shard, number));
         let unready = !self.rules.has(Rule::HeaderIsDurableFirst)
             && preparing.is_some_and(|file| !file.is_filling);
-        fits
-            || !writer.queue.is_empty()
+        fits || !writer.queue.is_empty()
             || unready
             || !self.bounds.steps && self.room(state, shard) > 0
     }
@@ -288,9 +287,8 @@ impl Protocol {
     }
 
     pub(crate) fn prepare_ahead(&self, state: &mut State, shard: u8) {
-        let is_behind = |state: &State| {
-            state.writer(shard).queue.len() < usize::from(self.bounds.ahead)
-        };
+        let is_behind =
+            |state: &State| state.writer(shard).queue.len() < usize::from(self.bounds.ahead);
         while is_behind(state) && self.can_prepare(state, shard) {
             self.prepare_at_once(state, shard);
         }
