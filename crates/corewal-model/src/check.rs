@@ -1,11 +1,10 @@
 //! Running a configuration.
 
-use stateright::{Checker, HasDiscoveries, Model, Path};
+use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::config::Configuration;
 use crate::model::{Action, Protocol};
 use crate::rules::Rules;
-use crate::state::State;
 
 /// Which bounds of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,30 +36,42 @@ pub struct Refutation {
 }
 
 /// Runs `configuration` under `rules`, breadth first, until everything was visited or a property is broken.
-///
-/// One thread, so that the first history found is a shortest one.
 #[must_use]
 pub fn check(configuration: &Configuration, size: Size, rules: Rules) -> Checked {
     let bounds = match size {
         Size::Small => configuration.small,
         Size::Large => configuration.large,
     };
-    let checker = Protocol { rules, bounds }
-        .checker()
-        .threads(1)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let mut found: Vec<_> = checker.discoveries().into_iter().collect();
-    found.sort_by_key(|(property, path)| (path.clone().into_vec().len(), *property));
-    let refutation = found.into_iter().next();
-    Checked {
-        states: checker.unique_state_count(),
-        depth: checker.max_depth(),
-        refutation: refutation.map(|(property, path)| Refutation { property, steps: steps(path) }),
+    let protocol = Protocol { rules, bounds };
+    let (mut checked, mut shortest) = run(protocol, None);
+    // The checker goes on for a while after a discovery and keeps the last one: ask for shorter ones.
+    while let Some((_, path)) = &shortest {
+        let limit = path.len();
+        match run(protocol, Some(limit)) {
+            (_, None) => break,
+            (_, shorter) => shortest = shorter,
+        }
     }
+    checked.refutation = shortest.map(|(property, path)| {
+        let steps = path.iter().map(Action::to_string).collect();
+        Refutation { property, steps }
+    });
+    checked
 }
 
-fn steps(path: Path<State, Action>) -> Vec<String> {
-    path.into_actions().iter().map(|action| action.to_string()).collect()
+type Found = Option<(&'static str, Vec<Action>)>;
+
+/// One run, over histories of fewer than `limit` steps.
+fn run(protocol: Protocol, limit: Option<usize>) -> (Checked, Found) {
+    let builder = protocol.checker().threads(1).finish_when(HasDiscoveries::AnyFailures);
+    // The checker counts states, of which there is one more than steps, and stops before its limit.
+    let builder = match limit {
+        Some(limit) => builder.target_max_depth(limit + 1),
+        None => builder,
+    };
+    let checker = builder.spawn_bfs().join();
+    let found = checker.discoveries().into_iter().map(|(name, path)| (name, path.into_actions()));
+    let found = found.min_by_key(|(name, path)| (path.len(), *name));
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    (Checked { states, depth, refutation: None }, found)
 }

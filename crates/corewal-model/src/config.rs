@@ -102,14 +102,14 @@ pub const CONFIGURATIONS: &[Configuration] = &[
             TheBoundIsStored,
         ],
         small: EPOCHS,
-        large: Bounds { entries: 2, closes: 4, opens: 4, cuts: 3, committed_only: true, ..EPOCHS },
+        large: Bounds { entries: 2, committed_only: true, ..EPOCHS },
     },
     Configuration {
         name: "causes",
         about: "two shards observe each other's stamps, and write transactions",
         rules: &[EpochBehindIsRefused, ObservingMovesTheSeq, ATransactionIsOneBatch],
         small: CAUSES,
-        large: Bounds { entries: 4, closes: 3, ..CAUSES },
+        large: Bounds { entries: 3, closes: 3, ..CAUSES },
     },
     Configuration {
         name: "flight",
@@ -161,14 +161,14 @@ pub const CONFIGURATIONS: &[Configuration] = &[
             InFlightCountsFromTheFrontier,
         ],
         small: DAMAGE,
-        large: Bounds { entries: 5, opens: 3, cuts: 2, rotations: 2, ..DAMAGE },
+        large: Bounds { entries: 4, rotations: 2, ..DAMAGE },
     },
     Configuration {
         name: "witnesses",
         about: "two shards commit an epoch; then one piece of the disk is damaged",
         rules: &[PublishedBeforeReported],
         small: WITNESSES,
-        large: Bounds { entries: 2, closes: 4, ..WITNESSES },
+        large: Bounds { closes: 3, ..WITNESSES },
     },
     Configuration {
         name: "manifests",
@@ -190,21 +190,21 @@ pub const CONFIGURATIONS: &[Configuration] = &[
             LastKeptSeq,
         ],
         small: TRUNCATION,
-        large: Bounds { entries: 3, closes: 2, opens: 3, cuts: 2, truncations: 2, ..TRUNCATION },
+        large: Bounds { opens: 3, cuts: 2, ..TRUNCATION },
     },
     Configuration {
         name: "release",
         about: "one shard rotates, checkpoints release segments and recycle them",
         rules: &[FirstKeptSegmentMayBeEmpty, ReleasedAfterTheManifest],
         small: RELEASE,
-        large: Bounds { entries: 4, closes: 3, opens: 3, cuts: 2, checkpoints: 2, ..RELEASE },
+        large: Bounds { entries: 3, opens: 3, cuts: 2, ..RELEASE },
     },
     Configuration {
         name: "reader",
         about: "a reader beside the writer, while batches are in flight and segments are released",
         rules: &[ReaderReadsAgain, ReaderAsksTheManifestLast],
         small: READER,
-        large: Bounds { entries: 3, closes: 2, checkpoints: 2, rotations: 2, ..READER },
+        large: Bounds { entries: 3, ..READER },
     },
     Configuration {
         name: "room",
@@ -226,7 +226,7 @@ const EPOCHS: Bounds = Bounds {
 };
 const CAUSES: Bounds = Bounds {
     shards: &[2],
-    entries: 3,
+    entries: 2,
     closes: 2,
     opens: 2,
     cuts: 1,
@@ -262,7 +262,7 @@ const FILES: Bounds = Bounds {
 const DAMAGE: Bounds = Bounds {
     depth: 2,
     blocks: 4,
-    entries: 4,
+    entries: 3,
     opens: 2,
     cuts: 1,
     rotations: 1,
