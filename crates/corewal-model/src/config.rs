@@ -102,7 +102,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
             TheBoundIsStored,
         ],
         small: EPOCHS,
-        large: Bounds { entries: 2, committed_only: true, ..EPOCHS },
+        large: Bounds { committed_only: true, ..EPOCHS },
     },
     Configuration {
         name: "causes",
