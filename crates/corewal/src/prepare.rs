@@ -102,6 +102,11 @@ impl SegmentQueue {
         self.wanted.store(state.ready.is_empty(), Ordering::Release);
     }
 
+    /// Nobody will use the segment that is being prepared: it need not be filled.
+    pub(crate) fn interrupt(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
     /// Bytes of the segments that are ready.
     pub(crate) fn ready_len(&self) -> u64 {
         self.ready_len.load(Ordering::Acquire)
@@ -322,13 +327,14 @@ impl Recipe {
         if !self.zero_fill {
             return Ok(Fill::Written);
         }
-        let zeros = Block::zeroed(FILL_LEN);
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
+        let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
+        let zeros = Block::zeroed(part_len);
         while at < len {
             if queue.wanted.load(Ordering::Acquire) {
                 return Ok(Fill::Allocated);
             }
-            let part = (len - at).min(FILL_LEN as u64);
+            let part = (len - at).min(part_len as u64);
             file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
             at += part;
         }
@@ -361,6 +367,10 @@ impl Bell {
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.rung.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.lock().stop
     }
 
     fn lock(&self) -> MutexGuard<'_, BellState> {
@@ -402,13 +412,16 @@ where
         let mut patience = None;
         let mut again = false;
         for queue in queues() {
+            if bell.is_stopped() {
+                break;
+            }
             match recipe.step(queue) {
                 Progress::Prepared => again = true,
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
         }
-        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        let goes_on = if again { !bell.is_stopped() } else { bell.wait(patience) };
         if !goes_on {
             queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;

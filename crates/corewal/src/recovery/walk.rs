@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
 use corewal_format::{
-    BatchFault, BatchHeader, BatchNumber, BodyFault, Epoch, Incarnation, LogId, MAX_BLOCK_LEN,
-    Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
+    BatchFault, BatchHeader, BatchNumber, BodyFault, CurrentRun, Epoch, Incarnation, LogId,
+    MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
 };
 
 use crate::error::{Doing, IoFault, Reason};
@@ -49,7 +49,8 @@ pub(crate) fn open_segment(
     let file_len = file.len().doing("stat", &path)?;
     // The second copy stands one block behind the first, and the block's size is in the header: look at
     // every size that there can be.
-    let mut block = Block::zeroed(2 * MAX_BLOCK_LEN as usize);
+    let len = usize::try_from(file_len.min(2 * u64::from(MAX_BLOCK_LEN))).expect("two blocks");
+    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN).max(BLOCK_ALIGN));
     let read = file.read_at(&mut block, 0).doing("read", &path)?;
     let first = SegmentHeader::decode(0, &block[..read.min(BLOCK_ALIGN)]);
     let second = std::iter::successors(Some(512_usize), |len| Some(len * 2))
@@ -98,6 +99,19 @@ pub(crate) struct Cursor {
     pub(crate) least_seq: Seq,
     /// The lowest epoch that it may have.
     pub(crate) least_epoch: Epoch,
+}
+
+impl Cursor {
+    /// Where a run that is being written begins.
+    pub(crate) fn start(run: CurrentRun, first_epoch: Epoch) -> Self {
+        Self {
+            segment: run.first_segment,
+            at: 0,
+            expected: run.first_batch,
+            least_seq: run.first_seq,
+            least_epoch: first_epoch,
+        }
+    }
 }
 
 /// One step of a walk.
