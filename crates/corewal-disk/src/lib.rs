@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
 //! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
+//! | [`SimDisk`](sim::SimDisk) | files in memory that a power cut can lose | simulated, in any order |
 
 mod block;
 mod blocking;
@@ -16,6 +17,7 @@ mod files;
 mod inflight;
 mod real;
 mod ring;
+pub mod sim;
 mod sys;
 #[cfg(target_os = "linux")]
 mod uring;

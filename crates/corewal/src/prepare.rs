@@ -176,8 +176,13 @@ impl Recipe {
             }
             let is_first = state.next == queue.first;
             let len = if is_first { self.first_segment_len } else { self.segment_len };
+            let is_stuck = state.fault.is_some();
             let reusable = state.leftovers.iter().position(|it| it.len == len);
-            (state.next, len, reusable.map(|index| state.leftovers.swap_remove(index)))
+            // Where no new file can be made, because the disk is full, rather a larger old one than none.
+            let reusable =
+                reusable.or_else(|| state.leftovers.iter().position(|it| is_stuck && it.len > len));
+            let leftover = reusable.map(|index| state.leftovers.swap_remove(index));
+            (state.next, leftover.map_or(len, |it| it.len), leftover)
         };
         let prepared = match leftover {
             Some(old) => self.recycle(queue.shard, old.number, number, len),
@@ -322,13 +327,14 @@ impl Recipe {
         if !self.zero_fill {
             return Ok(Fill::Written);
         }
-        let zeros = Block::zeroed(FILL_LEN);
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
+        let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
+        let zeros = Block::zeroed(part_len);
         while at < len {
             if queue.wanted.load(Ordering::Acquire) {
                 return Ok(Fill::Allocated);
             }
-            let part = (len - at).min(FILL_LEN as u64);
+            let part = (len - at).min(part_len as u64);
             file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
             at += part;
         }

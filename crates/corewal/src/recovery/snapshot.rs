@@ -73,33 +73,30 @@ impl Snapshot {
             return Err(RecoverError::Damaged(Box::new(damage)));
         }
         let current = manifest.shards.iter().filter_map(|it| Some((it, it.current?)));
+        let gather = |(record, current): (&ShardRecord, CurrentRun)| {
+            let segments = listing.segments(record.shard);
+            if sync == Sync::First {
+                sync_run(layout, record.shard, current, segments)?;
+            }
+            facts::gather(RunPlan {
+                layout,
+                log: manifest.log,
+                incarnation: manifest.incarnation,
+                first_epoch: manifest.first_epoch,
+                record,
+                current,
+                segments,
+            })
+        };
         let gathered = std::thread::scope(|scope| {
-            let threads: Vec<_> = current
-                .clone()
-                .map(|(record, current)| {
-                    let plan = RunPlan {
-                        layout,
-                        log: manifest.log,
-                        incarnation: manifest.incarnation,
-                        first_epoch: manifest.first_epoch,
-                        record,
-                        current,
-                        segments: listing.segments(record.shard),
-                    };
-                    scope.spawn(move || {
-                        if sync == Sync::First {
-                            sync_run(layout, record.shard, current, plan.segments)?;
-                        }
-                        facts::gather(plan)
-                    })
-                })
-                .collect();
-            threads
-                .into_iter()
-                .map(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect::<Result<Vec<RunFacts>, IoFault>>()
+            // The first shard on this thread: a log of one needs no other.
+            let threads: Vec<_> =
+                current.clone().skip(1).map(|run| scope.spawn(move || gather(run))).collect();
+            let first = current.clone().next().map(gather);
+            let others = threads.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            first.into_iter().chain(others).collect::<Result<Vec<RunFacts>, IoFault>>()
         })?;
         let claims = Claims {
             manifest_committed: manifest.committed_epoch,
