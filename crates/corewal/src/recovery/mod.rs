@@ -22,6 +22,7 @@ mod stream;
 mod walk;
 mod window;
 
+use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
@@ -113,10 +114,10 @@ impl Recovery {
 /// Creates the log's directory, durably, if it is not there.
 fn create_dir(layout: &Layout) -> Result<(), IoFault> {
     layout.disk.create_dir(&layout.dir).doing("create", &layout.dir)?;
-    if let Some(parent) = layout.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        layout.disk.sync_dir(parent).doing("sync", parent)?;
-    }
-    Ok(())
+    let Some(parent) = layout.dir.parent() else { return Ok(()) };
+    // A name alone stands in the working directory.
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    layout.disk.sync_dir(parent).doing("sync", parent)
 }
 
 /// Takes the lock, with patience: after a kill it becomes free when the last write has landed.
