@@ -84,8 +84,8 @@ impl Recovery {
     /// The next entry of the merged stream, borrowed from the recovery's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. After an error there are no
-    /// more entries.
+    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
+    /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
         Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
@@ -101,7 +101,8 @@ impl Recovery {
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
     /// # Errors
-    /// [`OpenError::Recover`] if what is left of the stream does not verify, or on an I/O error. The log is
+    /// [`OpenError::Recover`] if the stream does not verify, whether or not that was seen before, or on an I/O
+    /// error. The log is
     /// then unchanged, or can be recovered again.
     pub fn open(mut self) -> Result<Log, OpenError> {
         while self.merge.advance()?.is_some() {}
