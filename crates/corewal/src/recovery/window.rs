@@ -17,7 +17,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { block: Block::zeroed(WINDOW_LEN), start: 0, filled: 0 }
+        Self { block: Block::zeroed(BLOCK_ALIGN), start: 0, filled: 0 }
     }
 
     /// Forgets what was read: the file is another one, or must be read again.
@@ -56,7 +56,9 @@ impl Window {
         };
         let start = at - at % align;
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
-        let wanted = (lead + len).max(WINDOW_LEN).next_multiple_of(BLOCK_ALIGN);
+        // Small files need no large window; their zeroing would cost more than their bytes.
+        let rest = usize::try_from(file.len()?.saturating_sub(start)).unwrap_or(usize::MAX);
+        let wanted = (lead + len).max(WINDOW_LEN.min(rest)).next_multiple_of(BLOCK_ALIGN);
         let kept = match self.offset_of(start) {
             Some(offset) if ((self.filled - offset) as u64).is_multiple_of(align) => {
                 offset..self.filled
@@ -70,7 +72,7 @@ impl Window {
             self.block = larger;
         } else {
             self.block.copy_within(kept, 0);
-            if self.block.len() > WINDOW_LEN && wanted == WINDOW_LEN && kept_len <= WINDOW_LEN {
+            if self.block.len() > WINDOW_LEN && wanted <= WINDOW_LEN && kept_len <= WINDOW_LEN {
                 // A large batch is behind us: give its memory back.
                 let mut smaller = Block::zeroed(WINDOW_LEN);
                 smaller[..kept_len].copy_from_slice(&self.block[..kept_len]);
