@@ -57,6 +57,8 @@ pub(crate) struct SegmentQueue {
     /// The first segment of the run; it is short, so that opening never waits.
     first: SegmentNumber,
     state: Mutex<QueueState>,
+    /// Held while a segment is prepared: two at once would make one number, and one file take the other's name.
+    preparing: Mutex<()>,
     /// The writer has no next segment: a segment is handed over unfilled rather than late.
     wanted: AtomicBool,
     /// Bytes for batches in the queue.
@@ -81,6 +83,7 @@ impl SegmentQueue {
             shard,
             first,
             state: Mutex::new(state),
+            preparing: Mutex::new(()),
             wanted: AtomicBool::new(false),
             ready_len: AtomicU64::new(0),
         }
@@ -169,6 +172,7 @@ pub(crate) enum Progress {
 impl Recipe {
     /// Prepares one segment for `queue` if it has fewer than it should.
     pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let _preparing = queue.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, len, leftover) = {
             let mut state = queue.lock();
             if state.ready.len() >= self.ahead {

@@ -180,7 +180,12 @@ impl ShardStream {
             let place = walker.place();
             let header = match walker.step()? {
                 Step::Batch(header) => header,
-                Step::Stop(reason) => return Err(below_end(span, place, reason, self.generation)),
+                Step::Stop(stop) => {
+                    let is_elsewhere = stop.is_nothing_here();
+                    let (place, reason) =
+                        stop.next.filter(|_| is_elsewhere).unwrap_or((place, stop.here));
+                    return Err(below_end(span, place, reason, self.generation));
+                }
             };
             if header.number == span.last_batch
                 && (header.segment, header.at()) != (*span.segments.end(), span.last_batch_at)

@@ -56,7 +56,8 @@ impl Seat {
     /// Makes the calling thread the shard's writer: its ring is created here.
     ///
     /// # Errors
-    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one).
+    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one), or the
+    /// log was closed: its manifest says that nothing was written here.
     pub fn sit(self) -> Result<ShardWriter, SitError> {
         let shard = self.shard();
         let options = &self.shared.options;
@@ -79,7 +80,9 @@ impl Seat {
             desk.thread = Some(std::thread::current());
             desk.ring = Some(ring.facts());
         }
-        self.shared.epochs.seat(self.index, SeatState::Live);
+        if !self.shared.epochs.sit(self.index) {
+            return Err(sit(io::Error::other("its log was closed")));
+        }
         let start = this.start;
         let epoch = self.shared.epochs.first();
         let promised = Promises {
