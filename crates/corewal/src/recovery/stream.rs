@@ -169,7 +169,9 @@ impl ShardStream {
             let place = walker.place();
             let header = match walker.step()? {
                 Step::Batch(header) => header,
-                Step::Stop(reason) => return Err(below_end(span, place, reason, self.generation)),
+                Step::Stop(reason) => {
+                    return Err(below_end(span, walker.place(), reason, self.generation));
+                }
             };
             if header.number == span.last_batch
                 && (header.segment, header.at()) != (*span.segments.end(), span.last_batch_at)

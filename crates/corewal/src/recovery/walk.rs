@@ -191,8 +191,11 @@ impl Walker {
             self.cursor.segment = next;
             self.cursor.at = self.first_batch_at()?;
             self.window.forget();
-            if let Ok(header) = self.batch_here()? {
-                return Ok(Step::Batch(self.advance(header)));
+            match self.batch_here()? {
+                Ok(header) => return Ok(Step::Batch(self.advance(header))),
+                // The next batch may be in there: what cannot be read is never an end.
+                Err(reason @ Reason::Unreadable(_)) => return Ok(Step::Stop(reason)),
+                Err(_) => {}
             }
             (self.cursor, self.open) = here;
             self.window.forget();
