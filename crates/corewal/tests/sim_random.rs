@@ -10,7 +10,9 @@ use corewal::{
     Recovery, ShardWriter, Stamp, SyncMethod,
 };
 use corewal_disk::Engine;
-use corewal_disk::sim::{Cut, DirectIo, Fault, FaultKind, NameOrder, SimDisk, SimOptions};
+use corewal_disk::sim::{
+    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, SimDisk, SimOptions,
+};
 
 /// Seeds that are tried; `SIM_SEEDS=from..to` in the environment tries others.
 const SEEDS: std::ops::Range<u64> = 0..400;
@@ -73,7 +75,16 @@ impl Setup {
     }
 }
 
-fn disk(seed: u64, dice: &mut Dice) -> SimDisk {
+/// What a disk or a kernel does that no log can bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    None,
+    Sync,
+    DirectorySync,
+    LockOfKilled,
+}
+
+fn disk(seed: u64, dice: &mut Dice, lie: Lie) -> SimDisk {
     let direct = dice.pick(&[
         DirectIo::Supported { align: 512 },
         DirectIo::Supported { align: 512 },
@@ -81,7 +92,9 @@ fn disk(seed: u64, dice: &mut Dice) -> SimDisk {
         DirectIo::Refused,
     ]);
     let order = dice.pick(&[NameOrder::Any, NameOrder::Journaled]);
-    let disk = SimDisk::with(SimOptions::new(seed).direct(direct).name_order(order));
+    let late = if lie == Lie::LockOfKilled { LateWrites::FreeLock } else { LateWrites::HoldLock };
+    let options = SimOptions::new(seed).direct(direct).name_order(order).late_writes(late);
+    let disk = SimDisk::with(options);
     if dice.roll(4) == 0 {
         disk.slow("shard-0000/", 20);
     }
@@ -98,9 +111,12 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn append(&mut self, stamp: Stamp, bytes: Vec<u8>) {
-        assert!(self.given.insert(stamp), "{stamp} is given out twice");
+    fn append(&mut self, stamp: Stamp, bytes: Vec<u8>) -> Result<(), String> {
+        if !self.given.insert(stamp) {
+            return Err(format!("{stamp} is given out twice"));
+        }
         self.entries.insert(stamp, (bytes, false));
+        Ok(())
     }
 
     fn acknowledge(&mut self, writer: &ShardWriter, first: Epoch) {
@@ -182,7 +198,7 @@ fn live(
     let first = writers[0].epoch();
     for _ in 0..dice.roll(60) {
         let index = usize::try_from(dice.roll(writers.len() as u64)).unwrap();
-        act(&log, &mut writers[index], dice, ledger);
+        act(&log, &mut writers[index], dice, ledger)?;
         ledger.acknowledge(&writers[index], first);
         ledger.committed = ledger.committed.max(log.committed_epoch());
         if disk.is_stopped() {
@@ -211,14 +227,19 @@ thread_local! {
     static PARKED: std::cell::RefCell<Vec<(Vec<ShardWriter>, Log)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-fn act(log: &Log, writer: &mut ShardWriter, dice: &mut Dice, ledger: &mut Ledger) {
+fn act(
+    log: &Log,
+    writer: &mut ShardWriter,
+    dice: &mut Dice,
+    ledger: &mut Ledger,
+) -> Result<(), String> {
     match dice.roll(8) {
         0..4 => {
             let len = dice.pick(&[0, 5, 100, 400, 512]);
             let byte = u8::try_from(dice.roll(256)).unwrap();
             let bytes = vec![byte; len];
             match writer.append_bytes(Kind::PUT, &bytes) {
-                Ok(stamp) => ledger.append(stamp, bytes),
+                Ok(stamp) => ledger.append(stamp, bytes)?,
                 Err(AppendError::TooLarge { .. }) => panic!("{len} is allowed"),
                 Err(_) => {
                     log.prepare();
@@ -244,6 +265,7 @@ fn act(log: &Log, writer: &mut ShardWriter, dice: &mut Dice, ledger: &mut Ledger
             let _ = writer.close_epoch();
         }
     }
+    Ok(())
 }
 
 fn inject(disk: &SimDisk, dice: &mut Dice) {
@@ -257,12 +279,17 @@ fn inject(disk: &SimDisk, dice: &mut Dice) {
     disk.inject(Fault::new(kind).after(dice.roll(15)));
 }
 
-fn history(seed: u64) -> Result<(), String> {
+fn history(seed: u64, lie: Lie) -> Result<(), String> {
     let mut dice = Dice(seed);
     let setup = Setup::rolled(&mut dice);
-    let mut disk = Arc::new(disk(seed, &mut dice));
+    let mut disk = Arc::new(disk(seed, &mut dice, lie));
     let mut ledger = Ledger::default();
     for life in 0..=LIVES {
+        match lie {
+            Lie::Sync => disk.inject(Fault::new(FaultKind::FalseSync).always()),
+            Lie::DirectorySync => disk.inject(Fault::new(FaultKind::FalseDirectorySync).always()),
+            Lie::LockOfKilled | Lie::None => {}
+        }
         if life < LIVES {
             if dice.roll(2) == 0 {
                 disk.crash_after(dice.roll(120));
@@ -273,7 +300,9 @@ fn history(seed: u64) -> Result<(), String> {
         }
         let result = live(&disk, setup, &mut dice, &mut ledger);
         if let Err(what) = result {
-            disk.trace().iter().for_each(|event| eprintln!("{event}"));
+            if lie == Lie::None {
+                disk.trace().iter().for_each(|event| eprintln!("{event}"));
+            }
             return Err(format!("seed {seed}, {setup:?}, life {life}: {what}"));
         }
         let killed = dice.roll(3) == 0 && !disk.is_stopped();
@@ -297,9 +326,19 @@ fn random_histories_break_no_promise() {
     };
     let mut failures = Vec::new();
     for seed in seeds.clone() {
-        if let Err(what) = history(seed) {
+        if let Err(what) = history(seed, Lie::None) {
             failures.push(format!("SIM_SEEDS={seed}..{}: {what}", seed + 1));
         }
     }
     assert!(failures.is_empty(), "{} of {seeds:?} fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The harness has teeth: what must break the log does, and is seen.
+#[test]
+fn lying_disks_are_caught() {
+    for lie in [Lie::Sync, Lie::DirectorySync, Lie::LockOfKilled] {
+        let caught = (0..2000).find_map(|seed| Some((seed, history(seed, lie).err()?)));
+        let (seed, what) = caught.unwrap_or_else(|| panic!("{lie:?} goes unnoticed"));
+        println!("{lie:?} is caught by seed {seed}: {what}");
+    }
 }

@@ -13,17 +13,16 @@ fn lock(disk: &SimDisk) -> Result<Lock, String> {
 
 #[test]
 fn everything_of_an_old_life_is_dead() {
-    let stops: [(&dyn Fn(&SimDisk) -> SimDisk, Stopped); 2] = [
-        (&|disk| disk.power_cut(&Cut::lose_all()), Stopped::PowerCut),
-        (&SimDisk::kill, Stopped::Killed),
-    ];
-    for (stop, expected) in stops {
+    for expected in [Stopped::PowerCut, Stopped::Killed] {
         let disk = SimDisk::new(1);
         let file = prepared(&disk, "/a", Open::WRITE);
         let held = lock(&disk).unwrap();
         let mut old = ring(&disk, Engine::Auto, Some(held));
         let slot = old.register(&file).unwrap();
-        let next = stop(&disk);
+        let next = match expected {
+            Stopped::Killed => disk.kill(),
+            _ => disk.power_cut(&Cut::lose_all()),
+        };
         let is_dead = |error: std::io::Error| assert_eq!(Stopped::of(&error), Some(expected));
         is_dead(file.write_at(&[1], 0).unwrap_err());
         is_dead(file.read_at(&mut [0], 0).unwrap_err());

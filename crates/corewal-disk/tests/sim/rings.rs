@@ -19,8 +19,8 @@ fn completions_come_in_every_order_by_seed() {
         let file = prepared(&disk, "/a", Open::WRITE);
         let mut ring = ring(&disk, engine, None);
         let slot = ring.register(&file).unwrap();
-        for token in 0..3 {
-            ring.push(write(token, slot, 1, 1, token as usize, Durability::Dsync)).unwrap();
+        for index in 0..3 {
+            ring.push(write(index as u64, slot, 1, 1, index, Durability::Dsync)).unwrap();
         }
         order(&mut *ring)
     };
@@ -112,8 +112,8 @@ fn the_crash_point_may_come_between_completions() {
         let mut ring = ring(&disk, Engine::Auto, None);
         let slot = ring.register(&file).unwrap();
         disk.crash_after(disk.operations() + crash_after);
-        for token in 0..3 {
-            ring.push(write(token, slot, 1, 1, token as usize, Durability::Dsync)).unwrap();
+        for index in 0..3 {
+            ring.push(write(index as u64, slot, 1, 1, index, Durability::Dsync)).unwrap();
         }
         let _ = ring.submit();
         while ring.wait(None).is_ok() && ring.reap(&mut Vec::new()).is_ok() && ring.in_flight() > 0
