@@ -319,6 +319,7 @@ impl Log {
 
     fn stop_preparing(&mut self) {
         self.shared.bell.stop();
+        self.shared.shards.iter().for_each(|shard| shard.segments.interrupt());
         if let Some(preparer) = self.preparer.take() {
             // A panic in there is a bug that its own message tells of; the log can be recovered.
             let _ = preparer.join();

@@ -102,6 +102,11 @@ impl SegmentQueue {
         self.wanted.store(state.ready.is_empty(), Ordering::Release);
     }
 
+    /// Nobody will use the segment that is being prepared: it need not be filled.
+    pub(crate) fn interrupt(&self) {
+        self.wanted.store(true, Ordering::Release);
+    }
+
     /// Bytes of the segments that are ready.
     pub(crate) fn ready_len(&self) -> u64 {
         self.ready_len.load(Ordering::Acquire)
@@ -171,8 +176,13 @@ impl Recipe {
             }
             let is_first = state.next == queue.first;
             let len = if is_first { self.first_segment_len } else { self.segment_len };
+            let is_stuck = state.fault.is_some();
             let reusable = state.leftovers.iter().position(|it| it.len == len);
-            (state.next, len, reusable.map(|index| state.leftovers.swap_remove(index)))
+            // Where no new file can be made, because the disk is full, rather a larger old one than none.
+            let reusable =
+                reusable.or_else(|| state.leftovers.iter().position(|it| is_stuck && it.len > len));
+            let leftover = reusable.map(|index| state.leftovers.swap_remove(index));
+            (state.next, leftover.map_or(len, |it| it.len), leftover)
         };
         let prepared = match leftover {
             Some(old) => self.recycle(queue.shard, old.number, number, len),
@@ -359,6 +369,10 @@ impl Bell {
         self.rung.notify_one();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.lock().stop
+    }
+
     fn lock(&self) -> MutexGuard<'_, BellState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -398,13 +412,16 @@ where
         let mut patience = None;
         let mut again = false;
         for queue in queues() {
+            if bell.is_stopped() {
+                break;
+            }
             match recipe.step(queue) {
                 Progress::Prepared => again = true,
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
         }
-        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        let goes_on = if again { !bell.is_stopped() } else { bell.wait(patience) };
         if !goes_on {
             queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;

@@ -112,13 +112,7 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
         return Ok(facts);
     }
     let last = segments.last().copied().unwrap_or(first);
-    let cursor = Cursor {
-        segment: first,
-        at: 0,
-        expected: plan.current.first_batch,
-        least_seq: plan.current.first_seq,
-        least_epoch: plan.first_epoch,
-    };
+    let cursor = Cursor::start(plan.current, plan.first_epoch);
     let mut walker = Walker::new(
         plan.layout.clone(),
         plan.log,

@@ -38,10 +38,12 @@ pub use report::{Report, RunEnd, ShardReport};
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use open::end_run;
+pub(crate) use reader::take as judged;
+pub(crate) use stream::{ShardStream, Span};
+pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
 
 use merge::Merge;
 use snapshot::Snapshot;
-use stream::ShardStream;
 
 /// A log that is locked and judged, and not yet written to.
 ///

@@ -50,7 +50,7 @@ impl LogReader {
 
 /// Damage counts only if it is seen twice in one place under one manifest: the log may have been opened,
 /// closed or rotated while it was read.
-fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
+pub(crate) fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
     let mut seen = None;
     for _ in 0..ATTEMPTS {
         let refused = match Snapshot::try_take(layout, Sync::Never) {

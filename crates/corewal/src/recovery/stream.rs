@@ -104,6 +104,17 @@ impl ShardStream {
         }
     }
 
+    /// Moves to the next batch, whatever entries it has, and returns its header.
+    pub(crate) fn advance_batch(&mut self) -> Result<Option<BatchHeader>, RecoverError> {
+        let moved = self.next_batch()?;
+        Ok(self.batch.filter(|_| moved).map(|batch| batch.header))
+    }
+
+    /// The bytes of the batch that the stream is in, from its header on.
+    pub(crate) fn held(&self, header: &BatchHeader) -> &[u8] {
+        self.walker.as_ref().expect("the stream is in a batch").held(header)
+    }
+
     /// The stamp of the entry at the batch's offset, if it has one that is kept.
     fn settle(&mut self) -> Option<Stamp> {
         let mut batch = self.batch?;

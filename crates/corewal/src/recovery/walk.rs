@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
 use corewal_format::{
-    BatchFault, BatchHeader, BatchNumber, BodyFault, Epoch, Incarnation, LogId, MAX_BLOCK_LEN,
-    Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
+    BatchFault, BatchHeader, BatchNumber, BodyFault, CurrentRun, Epoch, Incarnation, LogId,
+    MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
 };
 
 use crate::error::{Doing, IoFault, Reason};
@@ -99,6 +99,19 @@ pub(crate) struct Cursor {
     pub(crate) least_seq: Seq,
     /// The lowest epoch that it may have.
     pub(crate) least_epoch: Epoch,
+}
+
+impl Cursor {
+    /// Where a run that is being written begins.
+    pub(crate) fn start(run: CurrentRun, first_epoch: Epoch) -> Self {
+        Self {
+            segment: run.first_segment,
+            at: 0,
+            expected: run.first_batch,
+            least_seq: run.first_seq,
+            least_epoch: first_epoch,
+        }
+    }
 }
 
 /// One step of a walk.

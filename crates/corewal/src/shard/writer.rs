@@ -363,6 +363,7 @@ impl ShardWriter {
         desk.closed = self.is_closed;
     }
 
+    #[inline]
     pub(super) fn check_latch(&self) -> Result<(), Failure> {
         match &self.failure {
             None => Ok(()),
@@ -423,6 +424,7 @@ impl ShardWriter {
         Ok(self.push(kind, len))
     }
 
+    #[inline]
     fn push(&mut self, kind: Kind, len: usize) -> Stamp {
         let seq = self.next_seq;
         let open = self.open.as_mut().expect("the payload stands in it");
@@ -433,10 +435,12 @@ impl ShardWriter {
     }
 
     /// Opens a batch if none is open, with room for a payload of `payload_len` bytes.
+    #[inline]
     fn open_batch(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
-        if self.open.is_some() {
-            return Ok(());
-        }
+        if self.open.is_some() { Ok(()) } else { self.open_next(payload_len, purpose) }
+    }
+
+    fn open_next(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
         let needed = (BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(payload_len)) as u64;
         let len = needed.next_multiple_of(u64::from(self.shared.options.block_len));
         if self.pool.is_empty() {
