@@ -15,7 +15,7 @@ use super::{SimDisk, image::Payload, node::Landing};
 use crate::{Access, Disk, Entry, EntryType, File, Held, Lock, Open, Ring, RingConfig};
 
 /// How long a refused lock waits, in nanoseconds; so late writes land while somebody tries again.
-const LOCK_TIME: u64 = 1_000_000;
+const LOCK_TIME: u64 = 10_000_000;
 
 impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {

@@ -183,7 +183,7 @@ impl ShardStream {
                 Step::Stop(stop) => {
                     let is_elsewhere = stop.is_nothing_here();
                     let (place, reason) =
-                        stop.next.filter(|_| is_elsewhere).unwrap_or((place, stop.here));
+                        stop.next.filter(|_| is_elsewhere).unwrap_or((walker.place(), stop.here));
                     return Err(below_end(span, place, reason, self.generation));
                 }
             };

@@ -227,6 +227,10 @@ impl Walker {
             self.window.forget();
             match self.batch_here()? {
                 Ok(header) => return Ok(Step::Batch(self.advance(header))),
+                // The next batch may be in there: what cannot be read is never an end.
+                Err(here @ Reason::Unreadable(_)) => {
+                    return Ok(Step::Stop(Stop { here, next: None }));
+                }
                 Err(reason) => stop.next = Some((self.place(), reason)),
             }
             (self.cursor, self.open) = here;
