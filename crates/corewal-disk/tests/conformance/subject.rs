@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use corewal_disk::sim::SimDisk;
 use corewal_disk::{
-    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk, Ring,
-    RingConfig, Token,
+    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk,
+    Recorder, Ring, RingConfig, Token,
 };
 use tempfile::TempDir;
 
@@ -68,6 +68,11 @@ impl Subject {
     /// Always there; an option like the others.
     pub(crate) fn simulated_blocking() -> Option<Self> {
         Some(Self::sim(Engine::Blocking))
+    }
+
+    /// The same, with everything written down on the way.
+    pub(crate) fn recorded(self) -> Self {
+        Self { disk: Arc::new(Recorder::new(self.disk)), ..self }
     }
 
     pub(crate) fn config(&self, depth: u32) -> RingConfig {
