@@ -11,7 +11,7 @@ use corewal::{
 };
 use corewal_disk::Engine;
 use corewal_disk::sim::{
-    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, SimDisk, SimOptions,
+    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, Placement, SimDisk, SimOptions,
 };
 
 /// Seeds that are tried; `SIM_SEEDS=from..to` in the environment tries others.
@@ -93,7 +93,9 @@ fn disk(seed: u64, dice: &mut Dice, lie: Lie) -> SimDisk {
     ]);
     let order = dice.pick(&[NameOrder::Any, NameOrder::Journaled]);
     let late = if lie == Lie::LockOfKilled { LateWrites::FreeLock } else { LateWrites::HoldLock };
+    let placement = dice.pick(&[Placement::InPlace, Placement::CopyOnWrite]);
     let options = SimOptions::new(seed).direct(direct).name_order(order).late_writes(late);
+    let options = options.placement(placement);
     let disk = SimDisk::with(options);
     if dice.roll(4) == 0 {
         disk.slow("shard-0000/", 20);
