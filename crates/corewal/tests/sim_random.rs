@@ -190,6 +190,9 @@ fn live(
     let mut log = match recovery.open() {
         Ok(log) => log,
         Err(OpenError::Recover(error)) => return refused(error),
+        Err(error) if !ledger.given.is_empty() && format!("{error:?}").contains("StorageFull") => {
+            return Err(format!("does not open on a full disk: {error}"));
+        }
         Err(_) => return Ok(()),
     };
     let mut writers = Vec::new();
@@ -296,6 +299,9 @@ fn history(seed: u64, lie: Lie) -> Result<(), String> {
             if dice.roll(2) == 0 {
                 disk.crash_after(dice.roll(120));
             }
+            let full = dice.roll(3) == 0;
+            let room = dice.roll(12) * 4096;
+            disk.set_capacity(full.then(|| disk.used() + room));
             if dice.roll(3) == 0 {
                 inject(&disk, &mut dice);
             }
