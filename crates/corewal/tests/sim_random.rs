@@ -11,7 +11,7 @@ use corewal::{
 };
 use corewal_disk::Engine;
 use corewal_disk::sim::{
-    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, SimDisk, SimOptions,
+    Cut, DirectIo, Fault, FaultKind, LateWrites, NameOrder, Placement, SimDisk, SimOptions,
 };
 
 /// Seeds that are tried; `SIM_SEEDS=from..to` in the environment tries others.
@@ -93,7 +93,9 @@ fn disk(seed: u64, dice: &mut Dice, lie: Lie) -> SimDisk {
     ]);
     let order = dice.pick(&[NameOrder::Any, NameOrder::Journaled]);
     let late = if lie == Lie::LockOfKilled { LateWrites::FreeLock } else { LateWrites::HoldLock };
+    let placement = dice.pick(&[Placement::InPlace, Placement::CopyOnWrite]);
     let options = SimOptions::new(seed).direct(direct).name_order(order).late_writes(late);
+    let options = options.placement(placement);
     let disk = SimDisk::with(options);
     if dice.roll(4) == 0 {
         disk.slow("shard-0000/", 20);
@@ -188,6 +190,9 @@ fn live(
     let mut log = match recovery.open() {
         Ok(log) => log,
         Err(OpenError::Recover(error)) => return refused(error),
+        Err(error) if !ledger.given.is_empty() && format!("{error:?}").contains("StorageFull") => {
+            return Err(format!("does not open on a full disk: {error}"));
+        }
         Err(_) => return Ok(()),
     };
     let mut writers = Vec::new();
@@ -294,6 +299,9 @@ fn history(seed: u64, lie: Lie) -> Result<(), String> {
             if dice.roll(2) == 0 {
                 disk.crash_after(dice.roll(120));
             }
+            let full = dice.roll(3) == 0;
+            let room = dice.roll(12) * 4096;
+            disk.set_capacity(full.then(|| disk.used() + room));
             if dice.roll(3) == 0 {
                 inject(&disk, &mut dice);
             }

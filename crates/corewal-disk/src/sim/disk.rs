@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file::SimFile;
 use super::node::NodeId;
-use super::options::DirectIo;
+use super::options::{DirectIo, Placement};
 use super::ring::SimRing;
 use super::state::State;
 use super::trace::TraceStep;
@@ -115,6 +115,13 @@ impl Disk for SimDisk {
     fn ring(&self, config: RingConfig) -> io::Result<Box<dyn Ring>> {
         assert!(config.depth > 0, "a ring of depth 0");
         Ok(Box::new(SimRing::new(&self.shared, config)?))
+    }
+
+    fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
+        let state = self.shared.state();
+        state.check()?;
+        state.find(dir)?;
+        Ok(state.options.placement == Placement::CopyOnWrite)
     }
 
     /// Simulated time. Each call lets a microsecond pass, so that a program that polls goes on.
