@@ -278,7 +278,7 @@ impl ShardWriter {
         if self.open.as_ref().is_some_and(|open| !open.fits(0)) {
             self.close_batch();
         }
-        self.open_batch(0, Purpose::Reserve)?;
+        self.open_batch(0, Purpose::Barrier)?;
         self.push(Kind::BARRIER, 0);
         self.close_batch();
         self.epoch = epoch.next();
@@ -420,7 +420,7 @@ impl ShardWriter {
     fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
         let open = self.open.as_ref().expect("the payload stands in it");
         let batch_len = open.disk_len_with(len);
-        if !self.space.leaves_reserve(batch_len, self.this()) {
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         self.stats.payload_bytes += len as u64;
@@ -452,7 +452,7 @@ impl ShardWriter {
         let Some(active) = self.space.place(len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };
-        if purpose == Purpose::Entry && !self.space.leaves_reserve(len, self.this()) {
+        if !self.space.leaves_reserve(purpose, len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         let block = self.pool.pop().expect("the pool is not empty");
@@ -493,7 +493,7 @@ impl ShardWriter {
 
     /// Opens an empty batch in the reserve, for its promises alone.
     pub(super) fn open_vouch(&mut self) -> bool {
-        self.open_batch(0, Purpose::Reserve).is_ok()
+        self.open_batch(0, Purpose::Vouch).is_ok()
     }
 
     /// A record that does not fit into what an empty batch offers here: at the end of a segment, or larger
@@ -523,7 +523,7 @@ impl ShardWriter {
         let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };
-        if !self.space.leaves_reserve(batch_len, self.this()) {
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         let memory = usize::try_from(batch_len).expect("bounded by max_batch");
