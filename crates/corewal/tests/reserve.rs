@@ -10,7 +10,7 @@ use corewal_disk::sim::{SimDisk, SimOptions};
 #[test]
 fn vouches_leave_room_for_barriers() {
     for bound in [1_u32, 2] {
-        let disk = Arc::new(SimDisk::with(SimOptions::new(1).capacity(160 << 10)));
+        let disk = Arc::new(SimDisk::with(SimOptions::new(1).capacity(240 << 10)));
         let options = Options::new("/log")
             .disk(disk)
             .preparing(Preparing::Manual)
