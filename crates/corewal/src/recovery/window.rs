@@ -17,7 +17,7 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { block: Block::zeroed(WINDOW_LEN), start: 0, filled: 0 }
+        Self { block: Block::zeroed(BLOCK_ALIGN), start: 0, filled: 0 }
     }
 
     /// Forgets what was read: the file is another one, or must be read again.
@@ -56,7 +56,10 @@ impl Window {
         };
         let start = at - at % align;
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
-        let wanted = (lead + len).max(WINDOW_LEN).next_multiple_of(BLOCK_ALIGN);
+        // No more memory than the file fills: a small log is read with little.
+        let rest = file.len()?.saturating_sub(start).min(WINDOW_LEN as u64);
+        let ahead = usize::try_from(rest).map_err(io::Error::other)?;
+        let wanted = (lead + len).max(ahead).next_multiple_of(BLOCK_ALIGN);
         let kept = match self.offset_of(start) {
             Some(offset) if ((self.filled - offset) as u64).is_multiple_of(align) => {
                 offset..self.filled
@@ -70,7 +73,7 @@ impl Window {
             self.block = larger;
         } else {
             self.block.copy_within(kept, 0);
-            if self.block.len() > WINDOW_LEN && wanted == WINDOW_LEN && kept_len <= WINDOW_LEN {
+            if self.block.len() > WINDOW_LEN && wanted <= WINDOW_LEN && kept_len <= WINDOW_LEN {
                 // A large batch is behind us: give its memory back.
                 let mut smaller = Block::zeroed(WINDOW_LEN);
                 smaller[..kept_len].copy_from_slice(&self.block[..kept_len]);
