@@ -64,6 +64,8 @@ mod error;
 mod layout;
 mod log;
 mod manifests;
+#[cfg(all(test, loom))]
+mod models;
 mod options;
 mod prepare;
 mod record;
@@ -71,6 +73,7 @@ mod recovery;
 mod shard;
 mod shared;
 mod stats;
+mod sync;
 
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{

@@ -1,6 +1,6 @@
 //! The next incarnation: one manifest, then the first segments.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use corewal_disk::Lock;
 use corewal_format::{
@@ -19,6 +19,7 @@ use crate::recovery::report::Report;
 use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
 use crate::shared::{Desk, Published, ShardShared, Shared, Start};
+use crate::sync::Mutex;
 use crate::{Log, Options, record};
 
 /// Writes the manifest of the next incarnation and prepares what its writers need first.
