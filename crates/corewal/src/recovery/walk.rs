@@ -49,7 +49,8 @@ pub(crate) fn open_segment(
     let file_len = file.len().doing("stat", &path)?;
     // The second copy stands one block behind the first, and the block's size is in the header: look at
     // every size that there can be.
-    let mut block = Block::zeroed(2 * MAX_BLOCK_LEN as usize);
+    let len = usize::try_from(file_len).unwrap_or(usize::MAX).min(2 * MAX_BLOCK_LEN as usize);
+    let mut block = Block::zeroed(len.max(1).next_multiple_of(BLOCK_ALIGN));
     let read = file.read_at(&mut block, 0).doing("read", &path)?;
     let first = SegmentHeader::decode(0, &block[..read.min(BLOCK_ALIGN)]);
     let second = std::iter::successors(Some(512_usize), |len| Some(len * 2))
