@@ -5,7 +5,7 @@
 //! | 1 | what the file is: 0 and 1 the manifests' slots, 2 the next manifest, 3 the lock, else a segment |
 //! | 1 | shard |
 //! | 1 | segment; the two highest stand for the two highest of 64 bits |
-//! | 2 | size of the file, in bytes |
+//! | 4 | size of the file, in bytes; modulo 128 KiB |
 //! | 2, 2, n | again and again: how many zeros, how many bytes, the bytes; until there are no bytes |
 //!
 //! Every input is some directory; what it does not give is zero or absent.
@@ -22,9 +22,11 @@ use crate::input::Input;
 use crate::memory::MemoryDisk;
 
 const MAX_FILES: usize = 24;
+const MAX_FILE_LEN: usize = 128 << 10;
 
 /// The directory that `data` describes.
-pub(crate) fn unpack(data: &[u8]) -> MemoryDisk {
+#[must_use]
+pub fn unpack(data: &[u8]) -> MemoryDisk {
     let mut input = Input::new(data);
     let disk = MemoryDisk::default();
     for _ in 0..MAX_FILES {
@@ -39,7 +41,7 @@ pub(crate) fn unpack(data: &[u8]) -> MemoryDisk {
 }
 
 fn unpack_file(input: &mut Input<'_>) -> Vec<u8> {
-    let len = usize::from(input.u16());
+    let len = input.u32() as usize % MAX_FILE_LEN;
     let mut bytes = Vec::new();
     loop {
         let (zeros, stored) = (usize::from(input.u16()), usize::from(input.u16()));
@@ -78,7 +80,7 @@ pub fn pack(disk: &MemoryDisk) -> Vec<u8> {
     let mut out = Vec::new();
     for (file, bytes) in disk.files() {
         let Some((what, shard, segment)) = name(&file) else { continue };
-        let Ok(len) = u16::try_from(bytes.len()) else { continue };
+        let len = u32::try_from(bytes.len() % MAX_FILE_LEN).expect("not longer than that");
         out.extend([what, shard, segment]);
         out.extend(len.to_le_bytes());
         pack_file(&bytes, &mut out);

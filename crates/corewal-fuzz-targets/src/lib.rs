@@ -23,7 +23,7 @@ mod samples;
 mod seal;
 mod target;
 
-pub use archive::pack;
+pub use archive::{pack, unpack};
 pub use memory::MemoryDisk;
 pub use samples::{SAMPLE_COUNT, sample};
 pub use target::{log, manifest, reseal, segment};

@@ -2,8 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use corewal_fuzz_targets::{SAMPLE_COUNT, log, manifest, pack, reseal, sample, segment};
+use corewal::{Log, OpenError, Options, Seq};
+use corewal_format::Manifest;
+use corewal_fuzz_targets::{SAMPLE_COUNT, log, manifest, pack, reseal, sample, segment, unpack};
 
 /// The most that the whole corpus may take, in bytes.
 const MAX_CORPUS_LEN: u64 = 200 << 10;
@@ -46,6 +49,7 @@ fn the_corpus_holds_the_samples() {
     for index in 0..SAMPLE_COUNT {
         let path = dir.join(format!("sample-{index}"));
         let packed = pack(&sample(index));
+        assert_eq!(unpack(&packed).files(), sample(index).files(), "packing loses something");
         if std::env::var_os("COREWAL_WRITE_CORPUS").is_some() {
             fs::write(&path, &packed).unwrap();
         }
@@ -57,14 +61,30 @@ fn the_corpus_holds_the_samples() {
 #[test]
 fn samples_hold_entries() {
     for index in 0..SAMPLE_COUNT {
-        let disk = std::sync::Arc::new(sample(index));
-        let options = corewal::Options::new("/log").disk(disk);
-        let mut reader = corewal::Log::read(options).unwrap();
+        let options = Options::new("/log").disk(Arc::new(sample(index)));
+        let mut reader = Log::read(options).unwrap();
         let mut count = 0;
         while reader.next_entry().unwrap().is_some() {
             count += 1;
         }
         assert!(count >= 8, "sample {index} has {count} entries");
+    }
+}
+
+/// Numbers that nothing ever counted up to are refused by name, not run into the end of 64 bits.
+#[test]
+fn a_log_whose_numbers_are_used_up_is_not_opened() {
+    for number in [u64::MAX - 1, u64::MAX / 2] {
+        let disk = sample(0);
+        for (path, bytes) in disk.files() {
+            if let Ok(mut manifest) = Manifest::decode(&bytes) {
+                manifest.shards.iter_mut().for_each(|shard| shard.next_seq = Seq(number));
+                disk.put(path, manifest.encode());
+            }
+        }
+        let options = Options::new("/log").disk(Arc::new(disk));
+        let refused = Log::recover(options).unwrap().open().unwrap_err();
+        assert!(matches!(refused, OpenError::Exhausted { what: "next seq", .. }), "{refused}");
     }
 }
 
