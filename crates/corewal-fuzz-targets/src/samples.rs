@@ -12,6 +12,9 @@ use crate::DIR;
 use crate::check::options;
 use crate::memory::MemoryDisk;
 
+/// Every file of a log with its bytes.
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// How many samples there are.
 pub const SAMPLE_COUNT: usize = 4;
 
@@ -19,7 +22,7 @@ pub const SAMPLE_COUNT: usize = 4;
 /// and a void; one with a retired shard.
 #[must_use]
 pub fn sample(index: usize) -> MemoryDisk {
-    static SAMPLES: OnceLock<Vec<Vec<(PathBuf, Vec<u8>)>>> = OnceLock::new();
+    static SAMPLES: OnceLock<Vec<Files>> = OnceLock::new();
     let samples = SAMPLES.get_or_init(|| (0..SAMPLE_COUNT).map(|it| make(it).files()).collect());
     let disk = MemoryDisk::default();
     for (path, bytes) in &samples[index % SAMPLE_COUNT] {

@@ -1,5 +1,7 @@
 //! The checked-in corpus, and every cut and some changes of it, through the targets: short and deterministic.
 
+#![expect(clippy::unwrap_used, reason = "a test says by panicking what failed")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
