@@ -1,3 +1,48 @@
-//! The `corewal` command.
+//! The `corewal` command: append to write-ahead logs, replay and inspect them.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod append;
+mod inspect;
+mod options;
+mod payload;
+mod quantity;
+mod replay;
+mod trouble;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Write-ahead logs for thread-per-core programs: append, replay, inspect.
+#[derive(Debug, Parser)]
+#[command(name = "corewal", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Append(append::Append),
+    Replay(replay::Replay),
+    Inspect(inspect::Inspect),
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  good
+  1  the world failed: an I/O error, a full disk, a log that is locked or not there, bad input
+  2  wrong usage
+  3  damage was found: something that had been acknowledged is missing or broken";
+
+fn main() -> ExitCode {
+    let done = match Command::parse().verb {
+        Verb::Append(append) => append.run(),
+        Verb::Replay(replay) => replay.run(),
+        Verb::Inspect(inspect) => inspect.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => trouble.report(),
+    }
+}

@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
 //! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
+//! | [`SimDisk`](sim::SimDisk) | files in memory that a power cut can lose | simulated, in any order |
+//! | [`Recorder`] | those of the tenant that it is put around, written down as a [`Trace`] | likewise |
 
 mod block;
 mod blocking;
@@ -15,7 +17,9 @@ mod disk;
 mod files;
 mod inflight;
 mod real;
+mod record;
 mod ring;
+pub mod sim;
 mod sys;
 #[cfg(target_os = "linux")]
 mod uring;
@@ -23,6 +27,7 @@ mod uring;
 pub use block::{BLOCK_ALIGN, Block};
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
 pub use real::RealDisk;
+pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace};
 pub use ring::{
     Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
 };

@@ -81,3 +81,11 @@ macro_rules! tenant {
 tenant!(blocking, crate::subject::Subject::blocking());
 #[cfg(target_os = "linux")]
 tenant!(uring, crate::subject::Subject::uring());
+tenant!(simulated, crate::subject::Subject::simulated());
+tenant!(simulated_blocking, crate::subject::Subject::simulated_blocking());
+tenant!(
+    recorded_blocking,
+    crate::subject::Subject::blocking().map(crate::subject::Subject::recorded)
+);
+#[cfg(target_os = "linux")]
+tenant!(recorded_uring, crate::subject::Subject::uring().map(crate::subject::Subject::recorded));

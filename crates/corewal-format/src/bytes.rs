@@ -3,6 +3,7 @@
 /// Writes `value`'s bytes at `at`.
 ///
 /// The offsets are constants that const assertions hold inside the buffers.
+#[inline]
 pub(crate) fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
     bytes[at..at + N].copy_from_slice(&value);
 }

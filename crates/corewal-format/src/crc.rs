@@ -16,6 +16,7 @@ pub fn crc32c(bytes: &[u8]) -> Crc {
 
 /// Continues `crc` over `bytes`: `extend(extend(0, a), b)` is the CRC of `a` followed by `b`.
 #[cfg(feature = "std")]
+#[inline]
 pub(crate) fn extend(crc: Crc, bytes: &[u8]) -> Crc {
     crc32c::crc32c_append(crc, bytes)
 }
@@ -98,6 +99,7 @@ impl Seed {
 
     /// CRC of `bytes`, from this seed on.
     #[must_use]
+    #[inline]
     pub fn crc(self, bytes: &[u8]) -> Crc {
         extend(self.0, bytes)
     }
@@ -116,6 +118,7 @@ pub struct Chain(Crc);
 impl Chain {
     /// Adds the next entry's CRC.
     #[must_use]
+    #[inline]
     pub fn link(self, crc: Crc) -> Self {
         Self(extend(self.0, &crc.to_le_bytes()))
     }

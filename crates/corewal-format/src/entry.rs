@@ -56,6 +56,7 @@ impl Kind {
 
     /// Whether an entry of this kind may be appended by a user.
     #[must_use]
+    #[inline]
     pub const fn is_appendable(self) -> bool {
         matches!(self, Self::PUT | Self::DELETE | Self::COMMIT | Self::CHECKPOINT)
             || self.0 >= Self::FIRST_USER.0
@@ -119,6 +120,7 @@ impl EntryHeader {
     ///
     /// # Panics
     /// If `entry` is not as long as header and payload.
+    #[inline]
     pub fn seal(&self, seed: Seed, entry: &mut [u8]) -> Crc {
         assert_eq!(entry.len(), ENTRY_HEADER_LEN + self.len as usize);
         put(entry, AT_LEN, self.len.to_le_bytes());

@@ -14,6 +14,7 @@ macro_rules! number {
             /// # Panics
             /// At the end of the number space, which no log reaches.
             #[must_use]
+            #[inline]
             pub const fn next(self) -> Self {
                 match self.0.checked_add(1) {
                     Some(next) => Self(next),
@@ -23,6 +24,7 @@ macro_rules! number {
 
             /// The number before this one; 0 stays 0.
             #[must_use]
+            #[inline]
             pub const fn before(self) -> Self {
                 Self(self.0.saturating_sub(1))
             }

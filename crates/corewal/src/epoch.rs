@@ -125,6 +125,39 @@ impl EpochBoard {
         self.changed.notify_all();
     }
 
+    /// Takes an untaken seat; false if it is none, or the log was closed.
+    pub(crate) fn sit(&self, index: usize) -> bool {
+        let mut seats = self.seats();
+        let is_free = matches!(seats[index], SeatState::Untaken);
+        if is_free {
+            seats[index] = SeatState::Live;
+            self.changed.notify_all();
+        }
+        is_free
+    }
+
+    /// Closes the untaken seats, for ever, and returns which they are.
+    ///
+    /// # Errors
+    /// The first shard that is being written to; then nothing has changed.
+    pub(crate) fn close_untaken(&self) -> Result<Vec<bool>, ShardId> {
+        let mut seats = self.seats();
+        let live = seats.iter().position(|seat| matches!(seat, SeatState::Live));
+        if let Some(index) = live {
+            return Err(self.shards[index].shard);
+        }
+        let close = |seat: &mut SeatState| {
+            let is_untaken = matches!(seat, SeatState::Untaken);
+            if is_untaken {
+                *seat = SeatState::Closed;
+            }
+            is_untaken
+        };
+        let untaken = seats.iter_mut().map(close).collect();
+        self.changed.notify_all();
+        Ok(untaken)
+    }
+
     pub(crate) fn seat_state(&self, index: usize) -> SeatState {
         self.seats()[index].clone()
     }

@@ -136,6 +136,14 @@ pub enum Reason {
     /// The segment's file is missing.
     #[error("the segment's file is missing")]
     SegmentMissing,
+    /// The file is not as long as its header says. It was, before the header became durable.
+    #[error("the file has {found} bytes, the segment has {stated}")]
+    SegmentLen {
+        /// Bytes of the file.
+        found: u64,
+        /// Bytes that the header states.
+        stated: u64,
+    },
     /// The header names another log.
     #[error("the segment belongs to another log ({0})")]
     OtherLog(LogId),
@@ -196,7 +204,7 @@ pub enum Reason {
 }
 
 /// A statement on disk that proves an acknowledgement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness {
     /// What it says.
     pub claim: Claim,

@@ -61,6 +61,7 @@ struct Readme;
 
 mod epoch;
 mod error;
+pub mod inspect;
 mod layout;
 mod log;
 mod manifests;

@@ -58,6 +58,8 @@ pub(crate) struct SegmentQueue {
     /// The first segment of the run; it is short, so that opening never waits.
     first: SegmentNumber,
     state: Mutex<QueueState>,
+    /// Held while a segment is prepared: two at once would make one number, and one file take the other's name.
+    preparing: Mutex<()>,
     /// The writer has no next segment: a segment is handed over unfilled rather than late.
     wanted: AtomicBool,
     /// Bytes for batches in the queue.
@@ -82,6 +84,7 @@ impl SegmentQueue {
             shard,
             first,
             state: Mutex::new(state),
+            preparing: Mutex::new(()),
             wanted: AtomicBool::new(false),
             ready_len: AtomicU64::new(0),
         }
@@ -101,6 +104,11 @@ impl SegmentQueue {
     pub(crate) fn hurry(&self) {
         let state = self.lock();
         self.wanted.store(state.ready.is_empty(), Ordering::Release);
+    }
+
+    /// Nobody will use the segment that is being prepared: it need not be filled.
+    pub(crate) fn interrupt(&self) {
+        self.wanted.store(true, Ordering::Release);
     }
 
     /// Bytes of the segments that are ready.
@@ -165,6 +173,7 @@ pub(crate) enum Progress {
 impl Recipe {
     /// Prepares one segment for `queue` if it has fewer than it should.
     pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let _preparing = queue.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, len, leftover) = {
             let mut state = queue.lock();
             if state.ready.len() >= self.ahead {
@@ -172,8 +181,13 @@ impl Recipe {
             }
             let is_first = state.next == queue.first;
             let len = if is_first { self.first_segment_len } else { self.segment_len };
+            let is_stuck = state.fault.is_some();
             let reusable = state.leftovers.iter().position(|it| it.len == len);
-            (state.next, len, reusable.map(|index| state.leftovers.swap_remove(index)))
+            // Where no new file can be made, because the disk is full, rather a larger old one than none.
+            let reusable =
+                reusable.or_else(|| state.leftovers.iter().position(|it| is_stuck && it.len > len));
+            let leftover = reusable.map(|index| state.leftovers.swap_remove(index));
+            (state.next, leftover.map_or(len, |it| it.len), leftover)
         };
         let prepared = match leftover {
             Some(old) => self.recycle(queue.shard, old.number, number, len),
@@ -318,13 +332,14 @@ impl Recipe {
         if !self.zero_fill {
             return Ok(Fill::Written);
         }
-        let zeros = Block::zeroed(FILL_LEN);
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
+        let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
+        let zeros = Block::zeroed(part_len);
         while at < len {
             if queue.wanted.load(Ordering::Acquire) {
                 return Ok(Fill::Allocated);
             }
-            let part = (len - at).min(FILL_LEN as u64);
+            let part = (len - at).min(part_len as u64);
             file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
             at += part;
         }
@@ -357,6 +372,10 @@ impl Bell {
     pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.rung.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.lock().stop
     }
 
     fn lock(&self) -> MutexGuard<'_, BellState> {
@@ -398,13 +417,16 @@ where
         let mut patience = None;
         let mut again = false;
         for queue in queues() {
+            if bell.is_stopped() {
+                break;
+            }
             match recipe.step(queue) {
                 Progress::Prepared => again = true,
                 Progress::Failed => patience = Some(RETRY_AFTER),
                 Progress::Enough => {}
             }
         }
-        let goes_on = if again { !bell.lock().stop } else { bell.wait(patience) };
+        let goes_on = if again { !bell.is_stopped() } else { bell.wait(patience) };
         if !goes_on {
             queues().for_each(|queue| queue.abandon(&recipe.layout.dir));
             return;

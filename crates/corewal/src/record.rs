@@ -95,12 +95,14 @@ impl<'a> Room<'a> {
 }
 
 impl Positional for Room<'_> {
+    #[inline]
     fn pos(&self) -> usize {
         self.len
     }
 }
 
 impl Writer<EncodeError> for Room<'_> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         let end = self.len + bytes.len();
         if self.wish == Wish::Write {

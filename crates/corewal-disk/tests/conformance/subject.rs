@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corewal_disk::sim::SimDisk;
 use corewal_disk::{
-    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk, Ring,
-    RingConfig, Token,
+    Block, Completion, Disk, Durability, Engine, File, FileSlot, Open, Operation, RealDisk,
+    Recorder, Ring, RingConfig, Token,
 };
 use tempfile::TempDir;
 
@@ -49,6 +50,29 @@ impl Subject {
                 None
             }
         }
+    }
+
+    fn sim(engine: Engine) -> Self {
+        let disk = SimDisk::new(1);
+        let dir = PathBuf::from("/a/b");
+        disk.create_dir(Path::new("/a")).unwrap();
+        disk.create_dir(&dir).unwrap();
+        Self { disk: Arc::new(disk), engine, dir, _temp: None }
+    }
+
+    /// Always there; an option like the others.
+    pub(crate) fn simulated() -> Option<Self> {
+        Some(Self::sim(Engine::Auto))
+    }
+
+    /// Always there; an option like the others.
+    pub(crate) fn simulated_blocking() -> Option<Self> {
+        Some(Self::sim(Engine::Blocking))
+    }
+
+    /// The same, with everything written down on the way.
+    pub(crate) fn recorded(self) -> Self {
+        Self { disk: Arc::new(Recorder::new(self.disk)), ..self }
     }
 
     pub(crate) fn config(&self, depth: u32) -> RingConfig {

@@ -34,8 +34,8 @@ impl LogReader {
     /// The next entry of the merged stream, borrowed from the reader's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. After an error there are no
-    /// more entries.
+    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
+    /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
         Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
@@ -50,7 +50,7 @@ impl LogReader {
 
 /// Damage counts only if it is seen twice in one place under one manifest: the log may have been opened,
 /// closed or rotated while it was read.
-fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
+pub(crate) fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
     let mut seen = None;
     for _ in 0..ATTEMPTS {
         let refused = match Snapshot::try_take(layout, Sync::Never) {

@@ -104,6 +104,17 @@ impl ShardStream {
         }
     }
 
+    /// Moves to the next batch, whatever entries it has, and returns its header.
+    pub(crate) fn advance_batch(&mut self) -> Result<Option<BatchHeader>, RecoverError> {
+        let moved = self.next_batch()?;
+        Ok(self.batch.filter(|_| moved).map(|batch| batch.header))
+    }
+
+    /// The bytes of the batch that the stream is in, from its header on.
+    pub(crate) fn held(&self, header: &BatchHeader) -> &[u8] {
+        self.walker.as_ref().expect("the stream is in a batch").held(header)
+    }
+
     /// The stamp of the entry at the batch's offset, if it has one that is kept.
     fn settle(&mut self) -> Option<Stamp> {
         let mut batch = self.batch?;
@@ -169,7 +180,12 @@ impl ShardStream {
             let place = walker.place();
             let header = match walker.step()? {
                 Step::Batch(header) => header,
-                Step::Stop(reason) => return Err(below_end(span, place, reason, self.generation)),
+                Step::Stop(stop) => {
+                    let is_elsewhere = stop.is_nothing_here();
+                    let (place, reason) =
+                        stop.next.filter(|_| is_elsewhere).unwrap_or((walker.place(), stop.here));
+                    return Err(below_end(span, place, reason, self.generation));
+                }
             };
             if header.number == span.last_batch
                 && (header.segment, header.at()) != (*span.segments.end(), span.last_batch_at)

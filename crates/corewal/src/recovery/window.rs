@@ -56,10 +56,10 @@ impl Window {
         };
         let start = at - at % align;
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
-        // No more memory than the file fills: a small log is read with little.
-        let rest = file.len()?.saturating_sub(start).min(WINDOW_LEN as u64);
-        let ahead = usize::try_from(rest).map_err(io::Error::other)?;
-        let wanted = (lead + len).max(ahead).next_multiple_of(BLOCK_ALIGN);
+        // A small file needs no large window: zeroing its memory would take longer than reading it.
+        let left = file.len()?.saturating_sub(start).min(WINDOW_LEN as u64);
+        let left = usize::try_from(left).map_err(io::Error::other)?;
+        let wanted = (lead + len).max(left).next_multiple_of(BLOCK_ALIGN);
         let kept = match self.offset_of(start) {
             Some(offset) if ((self.filled - offset) as u64).is_multiple_of(align) => {
                 offset..self.filled

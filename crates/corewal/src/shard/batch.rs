@@ -95,6 +95,7 @@ impl OpenBatch {
     }
 
     /// Bytes of the batch on disk, with another entry of `payload_len` bytes in it.
+    #[inline]
     pub(crate) fn disk_len_with(&self, payload_len: usize) -> u64 {
         let len = self.len + ENTRY_HEADER_LEN + padded(payload_len);
         (len as u64).next_multiple_of(u64::from(self.place.block_len))
@@ -106,17 +107,20 @@ impl OpenBatch {
     }
 
     /// Where the next payload goes; what is written there counts only after [`push`](Self::push).
+    #[inline]
     pub(crate) fn room(&mut self) -> &mut [u8] {
         let start = (self.len + ENTRY_HEADER_LEN).min(self.capacity);
         &mut self.block[start..self.capacity]
     }
 
     /// Whether an entry with a payload of `len` bytes fits.
+    #[inline]
     pub(crate) fn fits(&self, len: usize) -> bool {
         self.entry_count < u32::MAX && self.len + ENTRY_HEADER_LEN + padded(len) <= self.capacity
     }
 
     /// Takes the payload of `len` bytes that stands at the start of the room, as entry `seq`.
+    #[inline]
     pub(crate) fn push(&mut self, seq: Seq, kind: Kind, flags: EntryFlags, len: usize) {
         assert!(self.fits(len), "the caller asked");
         assert!(seq > self.last_seq || self.entry_count == 0, "seqs ascend");

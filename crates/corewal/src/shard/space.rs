@@ -113,6 +113,7 @@ impl Space {
     }
 
     /// Bytes of the current segment from its next batch on.
+    #[inline]
     pub(crate) fn room(&self) -> u64 {
         self.current.map_or(0, |current| current.room())
     }
@@ -130,6 +131,7 @@ impl Space {
     }
 
     /// Whether an entry that makes the open batch end at `batch_len` leaves the reserve free.
+    #[inline]
     pub(crate) fn leaves_reserve(&self, batch_len: u64, shard: &ShardShared) -> bool {
         let here = self.room().saturating_sub(batch_len);
         here >= self.reserve

@@ -57,7 +57,8 @@ impl Seat {
     /// Makes the calling thread the shard's writer: its ring is created here.
     ///
     /// # Errors
-    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one).
+    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one), or the
+    /// log was closed: its manifest says that nothing was written here.
     pub fn sit(self) -> Result<ShardWriter, SitError> {
         let shard = self.shard();
         let options = &self.shared.options;
@@ -80,7 +81,9 @@ impl Seat {
             desk.thread = Some(sync::current());
             desk.ring = Some(ring.facts());
         }
-        self.shared.epochs.seat(self.index, SeatState::Live);
+        if !self.shared.epochs.sit(self.index) {
+            return Err(sit(io::Error::other("its log was closed")));
+        }
         let start = this.start;
         let epoch = self.shared.epochs.first();
         let promised = Promises {
@@ -364,6 +367,7 @@ impl ShardWriter {
         desk.closed = self.is_closed;
     }
 
+    #[inline]
     pub(super) fn check_latch(&self) -> Result<(), Failure> {
         match &self.failure {
             None => Ok(()),
@@ -424,6 +428,7 @@ impl ShardWriter {
         Ok(self.push(kind, len))
     }
 
+    #[inline]
     fn push(&mut self, kind: Kind, len: usize) -> Stamp {
         let seq = self.next_seq;
         let open = self.open.as_mut().expect("the payload stands in it");
@@ -434,10 +439,12 @@ impl ShardWriter {
     }
 
     /// Opens a batch if none is open, with room for a payload of `payload_len` bytes.
+    #[inline]
     fn open_batch(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
-        if self.open.is_some() {
-            return Ok(());
-        }
+        if self.open.is_some() { Ok(()) } else { self.open_next(payload_len, purpose) }
+    }
+
+    fn open_next(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
         let needed = (BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(payload_len)) as u64;
         let len = needed.next_multiple_of(u64::from(self.shared.options.block_len));
         if self.pool.is_empty() {

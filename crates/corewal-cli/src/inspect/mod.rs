@@ -1,0 +1,104 @@
+//! `corewal inspect`: what stands in a log, and what is damaged.
+
+mod json;
+mod text;
+
+use std::io::{self, BufWriter, Write};
+
+use clap::Args;
+use corewal::inspect::{Inspection, SegmentState};
+use corewal::{Options, RecoverError};
+
+use crate::options::Place;
+use crate::trouble::{Trouble, quiet};
+
+/// Show a log's manifest and segments, its batches and entries, and what is damaged.
+///
+/// Reads without the log's lock and changes nothing, also beside a live writer. Does not stop at damage: it
+/// prints what can be read, names what cannot, and exits 3.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    place: Place,
+
+    /// Show every batch: place, seqs, epoch, promises
+    #[arg(long)]
+    batches: bool,
+
+    /// Show every entry, in its batch
+    #[arg(long)]
+    entries: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+const HELP: &str = "\
+A segment is `ended` (of a run whose exact end is recorded), `current` (of the run that is being written),
+`prepared` (for that run, without a batch yet), `leftover` (of no run; will be used again) or `unknown` (no
+manifest tells).
+
+Examples:
+  corewal inspect --dir wal
+  corewal inspect --dir wal --batches | grep barrier
+  corewal inspect --dir wal --json | jq .manifest.committed_epoch";
+
+/// What is shown of the batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    None,
+    Batches,
+    Entries,
+}
+
+/// Why showing ended early.
+enum Broken {
+    Out(io::Error),
+    Log(RecoverError),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Out(error)
+    }
+}
+
+impl Inspect {
+    pub(crate) fn run(self) -> Result<(), Trouble> {
+        let inspection = Inspection::read(&Options::new(&self.place.dir))?;
+        let detail = match (self.entries, self.batches) {
+            (true, _) => Detail::Entries,
+            (false, true) => Detail::Batches,
+            (false, false) => Detail::None,
+        };
+        let mut out = BufWriter::new(io::stdout().lock());
+        let shown = match self.json {
+            true => json::show(&mut out, &inspection, detail),
+            false => text::show(&mut out, &inspection, detail),
+        };
+        let shown = shown.and_then(|()| Ok(out.flush()?));
+        match shown {
+            Ok(()) => {}
+            Err(Broken::Log(error)) => return Err(error.into()),
+            Err(Broken::Out(error)) => quiet(error).map_err(|error| Trouble::output(&error))?,
+        }
+        match inspection.damage() {
+            [] => Ok(()),
+            [only] => Err(only.clone().into()),
+            [first, more @ ..] => Err(Trouble::from(first.clone())
+                .with(format_args!("and {} more that were listed", more.len()))),
+        }
+    }
+}
+
+fn state_name(state: SegmentState) -> &'static str {
+    match state {
+        SegmentState::Ended => "ended",
+        SegmentState::Current => "current",
+        SegmentState::Prepared => "prepared",
+        SegmentState::Leftover => "leftover",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,117 @@
+//! Why the command ends without success: one line for people, one number for scripts.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError};
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    exit: Exit,
+    text: String,
+}
+
+/// The exit codes besides 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// I/O, a full disk, a lock, no log, bad input.
+    World = 1,
+    /// Options that cannot be.
+    Usage = 2,
+    /// What had been acknowledged is missing or broken.
+    Damage = 3,
+}
+
+impl Trouble {
+    pub(crate) fn new(exit: Exit, text: impl fmt::Display) -> Self {
+        Self { exit, text: text.to_string() }
+    }
+
+    pub(crate) fn world(text: impl fmt::Display) -> Self {
+        Self::new(Exit::World, text)
+    }
+
+    pub(crate) fn output(error: &io::Error) -> Self {
+        Self::world(format_args!("cannot write to standard output: {error}"))
+    }
+
+    /// The same trouble, with more to say.
+    #[must_use]
+    pub(crate) fn with(self, more: impl fmt::Display) -> Self {
+        Self { text: format!("{}; {more}", self.text), ..self }
+    }
+
+    /// Prints the line, and gives the number.
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("{self}");
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.text.replace('\n', " "))
+    }
+}
+
+impl From<RecoverError> for Trouble {
+    fn from(error: RecoverError) -> Self {
+        let trouble = Self::new(exit_of(&error), &error);
+        match error {
+            RecoverError::Locked { .. } => trouble.with("wait for it to end, then try again"),
+            RecoverError::NoLog { .. } => trouble.with("`corewal append` makes one"),
+            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => {
+                trouble.with("nothing was changed; copy the directory before any repair")
+            }
+            _ => trouble,
+        }
+    }
+}
+
+fn exit_of(error: &RecoverError) -> Exit {
+    match error {
+        RecoverError::Options(_) => Exit::Usage,
+        RecoverError::Manifest { .. } | RecoverError::Damaged(_) => Exit::Damage,
+        _ => Exit::World,
+    }
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Recover(error) => error.into(),
+            other => Self::world(other),
+        }
+    }
+}
+
+impl From<SitError> for Trouble {
+    fn from(error: SitError) -> Self {
+        Self::world(error).with("`--engine auto` takes synchronous I/O where there is no io_uring")
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::world(failure)
+    }
+}
+
+impl From<EpochError> for Trouble {
+    fn from(error: EpochError) -> Self {
+        Self::world(error)
+    }
+}
+
+impl From<CloseError> for Trouble {
+    fn from(error: CloseError) -> Self {
+        Self::world(error)
+    }
+}
+
+/// A reader of the output that has seen enough is no trouble.
+pub(crate) fn quiet(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}

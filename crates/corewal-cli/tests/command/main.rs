@@ -1,0 +1,9 @@
+//! The command as scripts see it: arguments, standard streams, exit codes.
+
+mod append;
+mod damage;
+mod full_disk;
+mod inspect;
+mod live;
+mod replay;
+mod support;
