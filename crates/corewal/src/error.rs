@@ -366,6 +366,14 @@ pub enum OpenError {
     /// The manifest has no room for another generation.
     #[error("the manifest would have {0} bytes, which is too much; release old segments")]
     ManifestTooLarge(usize),
+    /// A number is so high that it was never counted up to: something else wrote the log.
+    #[error("no room for another incarnation: {what} is {number}")]
+    Exhausted {
+        /// Which number.
+        what: &'static str,
+        /// The number, as it would go on.
+        number: u64,
+    },
 }
 
 impl From<IoFault> for OpenError {

@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use corewal_disk::{Access, Block, File, Open};
@@ -18,6 +16,8 @@ use corewal_format::{
 
 use crate::error::{Doing, IoFault};
 use crate::layout::Layout;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, Thread, current};
 
 /// How much is zeroed by one write, in bytes: small enough not to hold up a commit.
 const FILL_LEN: usize = 256 << 10;
@@ -117,7 +117,7 @@ impl SegmentQueue {
         let is_empty = state.ready.is_empty();
         self.wanted.store(is_empty, Ordering::Release);
         if is_empty && state.waiting.is_none() {
-            state.waiting = Some(std::thread::current());
+            state.waiting = Some(current());
         }
     }
 

@@ -23,6 +23,7 @@ use crate::shard::flight::Flight;
 use crate::shard::space::{Purpose, Space};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
+use crate::sync;
 
 /// The right to write one shard. Can be sent to the thread that will do it.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Seat {
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         {
             let mut desk = this.desk();
-            desk.thread = Some(std::thread::current());
+            desk.thread = Some(sync::current());
             desk.ring = Some(ring.facts());
         }
         if !self.shared.epochs.sit(self.index) {
