@@ -434,6 +434,10 @@ impl Manifest {
             ("checkpoint epoch", self.checkpoint.is_none() || checkpoint_epoch.0 > 0),
             ("shard order", self.shards.is_sorted_by(|a, b| a.shard < b.shard)),
             ("checkpoint epoch", checkpoint_epoch <= self.committed_epoch),
+            ("first epoch of a run", {
+                let mut runs = self.shards.iter().flat_map(|shard| &shard.runs);
+                runs.all(|run| run.first_epoch <= self.first_epoch)
+            }),
         ];
         possible.iter().try_for_each(|&(what, holds)| if holds { Ok(()) } else { Err(what) })?;
         self.shards.iter().try_for_each(|shard| shard.check(self.incarnation))

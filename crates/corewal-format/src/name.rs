@@ -43,13 +43,13 @@ impl fmt::Display for ShardName {
 pub struct SegmentName(pub SegmentNumber);
 
 impl SegmentName {
-    /// Parses exactly what `Display` writes; segment numbers start at 1.
+    /// Parses exactly what `Display` writes; segment numbers start at 1, and the largest is never used.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let number: u64 = name.strip_suffix(".seg")?.parse().ok()?;
         let parsed = Self(SegmentNumber(number));
         let written: String = format!("{parsed}");
-        (number > 0 && written == name).then_some(parsed)
+        (number > 0 && number < u64::MAX && written == name).then_some(parsed)
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn only_the_written_form_of_a_name_is_parsed() {
-        for number in [1, 42, 9_999_999_999, 10_000_000_000, u64::MAX] {
+        for number in [1, 42, 9_999_999_999, 10_000_000_000, u64::MAX - 1] {
             let name = SegmentName(SegmentNumber(number));
             assert_eq!(SegmentName::parse(&format!("{name}")), Some(name));
         }
@@ -76,6 +76,7 @@ mod tests {
             "00000000001.seg",
             "0000000001.sig",
             ".seg",
+            "18446744073709551615.seg",
             "",
         ] {
             assert_eq!(SegmentName::parse(name), None, "{name}");

@@ -1,12 +1,13 @@
 //! Epochs over all shards: who has closed what, and what is committed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use corewal_format::{Epoch, ShardId};
 
 use crate::error::{EpochError, Failure};
 use crate::recovery::committed;
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What the shards publish of their epochs.
 ///
@@ -96,10 +97,11 @@ impl EpochBoard {
 
     /// A shard's barrier is durable.
     pub(crate) fn close(&self, index: usize, epoch: Epoch) {
-        // Sequentially consistent: of two shards that close at once, at least one must see the other.
-        self.shards[index].barrier.fetch_max(epoch.0, Ordering::SeqCst);
+        self.shards[index].barrier.fetch_max(epoch.0, Ordering::AcqRel);
+        // Of the shards that close at once, the one whose fence is last sees the barriers of all others.
+        fence(Ordering::SeqCst);
         let barriers =
-            self.shards.iter().map(|column| Epoch(column.barrier.load(Ordering::SeqCst)));
+            self.shards.iter().map(|column| Epoch(column.barrier.load(Ordering::Acquire)));
         let committed = committed(self.base, barriers);
         if self.committed.fetch_max(committed.0, Ordering::AcqRel) < committed.0 {
             drop(self.seats());
@@ -121,6 +123,39 @@ impl EpochBoard {
     pub(crate) fn seat(&self, index: usize, state: SeatState) {
         self.seats()[index] = state;
         self.changed.notify_all();
+    }
+
+    /// Takes an untaken seat; false if it is none, or the log was closed.
+    pub(crate) fn sit(&self, index: usize) -> bool {
+        let mut seats = self.seats();
+        let is_free = matches!(seats[index], SeatState::Untaken);
+        if is_free {
+            seats[index] = SeatState::Live;
+            self.changed.notify_all();
+        }
+        is_free
+    }
+
+    /// Closes the untaken seats, for ever, and returns which they are.
+    ///
+    /// # Errors
+    /// The first shard that is being written to; then nothing has changed.
+    pub(crate) fn close_untaken(&self) -> Result<Vec<bool>, ShardId> {
+        let mut seats = self.seats();
+        let live = seats.iter().position(|seat| matches!(seat, SeatState::Live));
+        if let Some(index) = live {
+            return Err(self.shards[index].shard);
+        }
+        let close = |seat: &mut SeatState| {
+            let is_untaken = matches!(seat, SeatState::Untaken);
+            if is_untaken {
+                *seat = SeatState::Closed;
+            }
+            is_untaken
+        };
+        let untaken = seats.iter_mut().map(close).collect();
+        self.changed.notify_all();
+        Ok(untaken)
     }
 
     pub(crate) fn seat_state(&self, index: usize) -> SeatState {

@@ -136,6 +136,14 @@ pub enum Reason {
     /// The segment's file is missing.
     #[error("the segment's file is missing")]
     SegmentMissing,
+    /// The file is not as long as its header says. It was, before the header became durable.
+    #[error("the file has {found} bytes, the segment has {stated}")]
+    SegmentLen {
+        /// Bytes of the file.
+        found: u64,
+        /// Bytes that the header states.
+        stated: u64,
+    },
     /// The header names another log.
     #[error("the segment belongs to another log ({0})")]
     OtherLog(LogId),
@@ -196,7 +204,7 @@ pub enum Reason {
 }
 
 /// A statement on disk that proves an acknowledgement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Witness {
     /// What it says.
     pub claim: Claim,
@@ -358,6 +366,14 @@ pub enum OpenError {
     /// The manifest has no room for another generation.
     #[error("the manifest would have {0} bytes, which is too much; release old segments")]
     ManifestTooLarge(usize),
+    /// A number is so high that it was never counted up to: something else wrote the log.
+    #[error("no room for another incarnation: {what} is {number}")]
+    Exhausted {
+        /// Which number.
+        what: &'static str,
+        /// The number, as it would go on.
+        number: u64,
+    },
 }
 
 impl From<IoFault> for OpenError {

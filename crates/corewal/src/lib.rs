@@ -65,6 +65,8 @@ pub mod inspect;
 mod layout;
 mod log;
 mod manifests;
+#[cfg(all(test, loom))]
+mod models;
 mod options;
 mod prepare;
 mod record;
@@ -72,6 +74,7 @@ mod recovery;
 mod shard;
 mod shared;
 mod stats;
+mod sync;
 
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{

@@ -269,28 +269,25 @@ impl Log {
     /// [`CloseError`].
     pub fn close(mut self) -> Result<CloseReport, CloseError> {
         self.stop_preparing();
-        for (index, shard) in self.shared.shards.iter().enumerate() {
-            if matches!(self.shared.epochs.seat_state(index), SeatState::Live) {
-                return Err(CloseError::Live { shard: shard.shard });
-            }
-        }
+        let untaken =
+            self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
         let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut report = CloseReport::default();
         let mut next = manifests.written().clone();
         next.committed_epoch = self.shared.epochs.committed();
-        for index in 0..self.shared.shards.len() {
-            self.end_shard(index, &mut next, &mut report);
+        for (index, untaken) in untaken.into_iter().enumerate() {
+            let end = if untaken { End::Untouched } else { End::Written };
+            self.end_shard(index, end, &mut next, &mut report);
         }
         manifests.write(next)?;
         Ok(report)
     }
 
     /// Puts what is known of a shard's end into the manifest.
-    fn end_shard(&self, index: usize, next: &mut Manifest, report: &mut CloseReport) {
+    fn end_shard(&self, index: usize, end: End, next: &mut Manifest, report: &mut CloseReport) {
         let shared = &self.shared.shards[index];
         let (incarnation, first_epoch) = (next.incarnation, next.first_epoch);
         let desk = shared.desk();
-        let untaken = matches!(self.shared.epochs.seat_state(index), SeatState::Untaken);
         let record = next
             .shards
             .iter_mut()
@@ -301,7 +298,7 @@ impl Log {
             record.durable_batch = last.number;
             record.durable_seq = last.last_seq;
         }
-        if !desk.closed && !untaken {
+        if !desk.closed && end == End::Written {
             report.left_open.push(shared.shard);
             return;
         }
@@ -325,6 +322,13 @@ impl Log {
             let _ = preparer.join();
         }
     }
+}
+
+/// Whether a shard had a writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Untouched,
+    Written,
 }
 
 impl Drop for Log {

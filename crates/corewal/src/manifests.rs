@@ -3,7 +3,10 @@
 use std::io;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
-use corewal_format::{Generation, MAX_MANIFEST_LEN, Manifest, ManifestFault, SEGMENT_HEADER_LEN};
+use corewal_format::{
+    Generation, MAX_BLOCK_LEN, MAX_MANIFEST_LEN, MIN_BLOCK_LEN, Manifest, ManifestFault,
+    SEGMENT_HEADER_LEN,
+};
 
 use crate::error::{Doing, IoFault, ManifestError, RecoverError};
 use crate::layout::{Layout, Listing};
@@ -59,11 +62,11 @@ fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, Reco
         Err(error) => return Err(IoFault::new("open", &path, error).into()),
     };
     let refuse = |cause| RecoverError::Manifest { path: path.clone(), cause };
-    let bytes = read_whole(&file)
+    let (block, len) = read_whole(&file)
         .doing("read", &path)?
         .ok_or_else(|| refuse(ManifestError::Broken(ManifestFault::Cut)))?;
     let manifest =
-        Manifest::decode(&bytes).map_err(|fault| refuse(ManifestError::Broken(fault)))?;
+        Manifest::decode(&block[..len]).map_err(|fault| refuse(ManifestError::Broken(fault)))?;
     if manifest.generation.0 % 2 != slot.0 % 2 {
         return Err(refuse(ManifestError::WrongSlot(manifest.generation)));
     }
@@ -71,7 +74,7 @@ fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, Reco
 }
 
 /// All bytes of a file, from the device; `None` if it is empty or too long for a manifest.
-fn read_whole(file: &File) -> io::Result<Option<Block>> {
+fn read_whole(file: &File) -> io::Result<Option<(Block, usize)>> {
     file.drop_cache()?;
     let len = file.len()?;
     if len == 0 || len > MAX_MANIFEST_LEN as u64 + NEXT_LEN {
@@ -79,8 +82,8 @@ fn read_whole(file: &File) -> io::Result<Option<Block>> {
     }
     let len = usize::try_from(len).map_err(io::Error::other)?;
     let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
-    file.read_at(&mut block, 0)?;
-    Ok(Some(block))
+    let read = file.read_at(&mut block, 0)?;
+    Ok(Some((block, read)))
 }
 
 /// Whether any segment has a header that is not all zeros: then there was a manifest once.
@@ -89,10 +92,15 @@ fn has_segment(layout: &Layout, listing: &Listing) -> Result<bool, IoFault> {
         for number in segments {
             let path = layout.segment(*shard, *number);
             let file = layout.disk.open(&path, Open::READ.direct()).doing("open", &path)?;
-            let mut block = Block::zeroed(BLOCK_ALIGN);
+            let mut block = Block::zeroed(MAX_BLOCK_LEN as usize + BLOCK_ALIGN);
             file.drop_cache().doing("sync", &path)?;
             file.read_at(&mut block, 0).doing("read", &path)?;
-            if block[..SEGMENT_HEADER_LEN].iter().any(|&byte| byte != 0) {
+            // The second copy stands one block behind the first, whatever the size of a block is.
+            let sizes = (MIN_BLOCK_LEN..=MAX_BLOCK_LEN).filter(|len| len.is_power_of_two());
+            let mut copies = std::iter::once(0).chain(sizes.map(|len| len as usize));
+            let is_written =
+                |at: usize| block[at..at + SEGMENT_HEADER_LEN].iter().any(|&it| it != 0);
+            if copies.any(is_written) {
                 return Ok(true);
             }
         }

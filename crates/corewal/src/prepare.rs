@@ -6,8 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use corewal_disk::{Access, Block, File, Open};
@@ -17,6 +16,8 @@ use corewal_format::{
 
 use crate::error::{Doing, IoFault};
 use crate::layout::Layout;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, Thread, current};
 
 /// How much is zeroed by one write, in bytes: small enough not to hold up a commit.
 const FILL_LEN: usize = 256 << 10;
@@ -57,6 +58,8 @@ pub(crate) struct SegmentQueue {
     /// The first segment of the run; it is short, so that opening never waits.
     first: SegmentNumber,
     state: Mutex<QueueState>,
+    /// Held while a segment is prepared: two at once would make one number, and one file take the other's name.
+    preparing: Mutex<()>,
     /// The writer has no next segment: a segment is handed over unfilled rather than late.
     wanted: AtomicBool,
     /// Bytes for batches in the queue.
@@ -71,16 +74,28 @@ struct QueueState {
     /// Why the last preparing failed.
     fault: Option<IoFault>,
     recycled: u64,
+    /// The writer that stands still for want of a segment; it is woken when there is one, or a fault.
+    waiting: Option<Thread>,
+    /// A file whose preparing failed and that could not be removed; its number is free only without it.
+    unremoved: Option<SegmentNumber>,
 }
 
 impl SegmentQueue {
     pub(crate) fn new(shard: ShardId, first: SegmentNumber, leftovers: Vec<Leftover>) -> Self {
-        let state =
-            QueueState { ready: VecDeque::new(), next: first, leftovers, fault: None, recycled: 0 };
+        let state = QueueState {
+            ready: VecDeque::new(),
+            next: first,
+            leftovers,
+            fault: None,
+            recycled: 0,
+            waiting: None,
+            unremoved: None,
+        };
         Self {
             shard,
             first,
             state: Mutex::new(state),
+            preparing: Mutex::new(()),
             wanted: AtomicBool::new(false),
             ready_len: AtomicU64::new(0),
         }
@@ -98,8 +113,12 @@ impl SegmentQueue {
 
     /// The writer stands still for want of a segment: rather an unfilled one than none.
     pub(crate) fn hurry(&self) {
-        let state = self.lock();
-        self.wanted.store(state.ready.is_empty(), Ordering::Release);
+        let mut state = self.lock();
+        let is_empty = state.ready.is_empty();
+        self.wanted.store(is_empty, Ordering::Release);
+        if is_empty && state.waiting.is_none() {
+            state.waiting = Some(current());
+        }
     }
 
     /// Nobody will use the segment that is being prepared: it need not be filled.
@@ -169,6 +188,7 @@ pub(crate) enum Progress {
 impl Recipe {
     /// Prepares one segment for `queue` if it has fewer than it should.
     pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let _preparing = queue.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, len, leftover) = {
             let mut state = queue.lock();
             if state.ready.len() >= self.ahead {
@@ -189,6 +209,9 @@ impl Recipe {
             None => self.create(queue, number, len),
         };
         let mut state = queue.lock();
+        if let Some(writer) = state.waiting.take() {
+            writer.unpark();
+        }
         match prepared {
             Ok(prepared) => {
                 state.next = number.next();
@@ -239,6 +262,12 @@ impl Recipe {
         number: SegmentNumber,
         len: u64,
     ) -> Result<Prepared, IoFault> {
+        if let Some(number) = queue.lock().unremoved.take()
+            && let Err(fault) = self.remove(queue.shard, number)
+        {
+            queue.lock().unremoved = Some(number);
+            return Err(fault);
+        }
         let path = self.layout.segment(queue.shard, number);
         let file = self.open(&path, Open::CREATE).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
@@ -246,7 +275,9 @@ impl Recipe {
             Err(fault) => {
                 // The number is prepared again, in a new file: none is skipped inside a run.
                 drop(file);
-                self.remove(queue.shard, number)?;
+                if self.remove(queue.shard, number).is_err() {
+                    queue.lock().unremoved = Some(number);
+                }
                 Err(fault)
             }
         }

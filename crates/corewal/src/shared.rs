@@ -1,8 +1,6 @@
 //! What the threads of an open log share: little, and nothing on the way of an append.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread::Thread;
+use std::sync::PoisonError;
 
 use corewal_disk::{Lock, RingFacts};
 use corewal_format::{Incarnation, LogId, Seq, ShardId};
@@ -12,6 +10,8 @@ use crate::epoch::EpochBoard;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard, Thread};
 
 /// The state of an open log.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub(crate) struct Desk {
 }
 
 impl ShardShared {
-    pub(crate) fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

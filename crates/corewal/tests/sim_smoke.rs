@@ -8,7 +8,7 @@ use corewal::{
     AppendError, Kind, Log, OpenError, Options, Preparing, RecoverError, Recovery, Stamp,
     SyncMethod,
 };
-use corewal_disk::sim::{Cut, SimDisk};
+use corewal_disk::sim::{Cut, Fault, FaultKind, SimDisk};
 
 const DIR: &str = "/log";
 /// Cuts tried at each crash point: nothing kept, everything kept, and drawn ones.
@@ -249,6 +249,34 @@ fn an_old_log_survives_a_cut_after_every_operation() {
         histories += crash_everywhere(&start, SyncMethod::Dsync, &known, &case);
     }
     println!("{histories} histories in {:?}", started.elapsed());
+}
+
+/// A read that fails at the first batch of a segment is not taken for the end of the one before.
+#[test]
+fn a_place_that_cannot_be_read_is_no_end() {
+    let whole = Arc::new(SimDisk::new(1));
+    live(&whole, SyncMethod::Dsync, 12, &mut Ledger::default()).unwrap();
+    let (mut refused, mut read) = (0, 0);
+    // Before the close, so that no manifest tells where the run ends.
+    for crash_after in whole.operations() - 12..whole.operations() {
+        let disk = Arc::new(SimDisk::new(1));
+        disk.crash_after(crash_after);
+        let mut ledger = Ledger::default();
+        let _ = live(&disk, SyncMethod::Dsync, 12, &mut ledger);
+        let after = disk.power_cut(&Cut::keep_all());
+        for read_count in 0..40 {
+            let bad = Arc::new(after.fork());
+            bad.inject(Fault::new(FaultKind::ReadError).on(".seg").after(read_count));
+            match recover(&bad, SyncMethod::Dsync) {
+                Ok(found) => {
+                    check(&ledger, &found).unwrap();
+                    read += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 100 && read > 100, "{refused} {read}");
 }
 
 /// One seed, one history; but for the random id of the log, which has no influence.

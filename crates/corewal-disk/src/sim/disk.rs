@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::file::SimFile;
 use super::node::NodeId;
-use super::options::DirectIo;
+use super::options::{DirectIo, Placement};
 use super::ring::SimRing;
 use super::state::State;
 use super::trace::TraceStep;
@@ -15,7 +15,7 @@ use super::{SimDisk, image::Payload, node::Landing};
 use crate::{Access, Disk, Entry, EntryType, File, Held, Lock, Open, Ring, RingConfig};
 
 /// How long a refused lock waits, in nanoseconds; so late writes land while somebody tries again.
-const LOCK_TIME: u64 = 1_000_000;
+const LOCK_TIME: u64 = 10_000_000;
 
 impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -115,6 +115,13 @@ impl Disk for SimDisk {
     fn ring(&self, config: RingConfig) -> io::Result<Box<dyn Ring>> {
         assert!(config.depth > 0, "a ring of depth 0");
         Ok(Box::new(SimRing::new(&self.shared, config)?))
+    }
+
+    fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
+        let state = self.shared.state();
+        state.check()?;
+        state.find(dir)?;
+        Ok(state.options.placement == Placement::CopyOnWrite)
     }
 
     /// Simulated time. Each call lets a microsecond pass, so that a program that polls goes on.

@@ -16,8 +16,9 @@ pub enum FaultKind {
     /// A write fails with EIO; some first part of it, of any length, has landed.
     WriteError,
     /// A sync fails with EIO, once for each open handle. What was written through the page cache
-    /// is dropped, and the cache goes on showing it until [`DiskFile::drop_cache`]; what was
-    /// written directly stays in the device's cache. Later syncs succeed, and cover neither.
+    /// is dropped, and the cache goes on showing it until [`DiskFile::drop_cache`]. Of what was
+    /// written directly, the device forgets some, and keeps the rest in its cache. Later syncs
+    /// succeed, though what was dropped is gone. Sizes are not lost.
     ///
     /// [`DiskFile::drop_cache`]: crate::DiskFile::drop_cache
     SyncError,

@@ -2,10 +2,13 @@
 
 use super::faults::Errno;
 use super::node::{HandleId, Landing, NodeId};
-use super::random::below;
+use super::random::{below, draw, mix};
 use super::state::{State, Written};
 use super::trace::TraceStep;
 use crate::{Durability, Token};
+
+/// How much later than otherwise what a killed process has submitted may land, in nanoseconds.
+const LATE_TIME: u64 = 5_000_000;
 
 /// An operation between its submission and its completion.
 #[derive(Clone, Debug)]
@@ -151,7 +154,11 @@ impl State {
         let mut next = self.clone();
         next.begin_life();
         let (seed, life) = (next.options.seed, next.life);
-        next.flights.retain(|flight| below(super::random::draw(seed, life, flight.order), 4) != 0);
+        next.flights.retain_mut(|flight| {
+            let number = draw(seed, life, flight.order);
+            flight.due += below(mix(number), LATE_TIME);
+            below(number, 4) != 0
+        });
         let flights = &next.flights;
         next.rings.retain(|id, ring| {
             ring.is_orphan = true;

@@ -173,8 +173,6 @@ pub(super) struct Write {
     pub(super) whole: (u64, u64),
     /// Written through the page cache.
     pub(super) buffered: bool,
-    /// A failed sync has passed over it; no later one covers it.
-    pub(super) doomed: bool,
 }
 
 impl Write {
@@ -213,9 +211,9 @@ impl Write {
     }
 }
 
-/// Takes the given sectors out of every write that landed before `before`.
-pub(super) fn carve(writes: &mut Vec<Write>, sector: u64, count: u64, before: u64) {
-    let hit = |write: &Write| write.landed < before && write.overlaps(sector, count);
+/// Takes the given sectors out of every write.
+pub(super) fn carve(writes: &mut Vec<Write>, sector: u64, count: u64) {
+    let hit = |write: &Write| write.overlaps(sector, count);
     if !writes.iter().any(hit) {
         return;
     }

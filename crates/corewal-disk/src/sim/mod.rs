@@ -93,7 +93,7 @@ mod trace;
 pub use cut::{Cut, Fate, PendingUnit, Tear, UnitId, UnitKind};
 pub use faults::{Fault, FaultKind};
 pub use inspect::{FileImage, SimDisk};
-pub use options::{CacheDropping, DirectIo, LateWrites, NameOrder, SimOptions};
+pub use options::{CacheDropping, DirectIo, LateWrites, NameOrder, Placement, SimOptions};
 pub use state::Stopped;
 pub use trace::{TraceEvent, TraceStep};
 

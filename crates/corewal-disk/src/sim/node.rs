@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cut::UnitId;
 use super::image::{Image, Payload, Write, carve, index};
+use super::random::{below, draw};
 use super::{SECTOR, SECTOR_LEN};
 
 /// Names a file or a directory, whatever it is called; never used again.
@@ -57,13 +58,12 @@ pub(super) struct FileNode {
     pub(super) handles: Vec<(HandleId, u64)>,
 }
 
-/// A size that is not durable.
+/// A size that is not durable. A failed sync leaves it in the journal, where a later one finds it.
 #[derive(Clone, Debug)]
 pub(super) struct Grow {
     pub(super) unit: UnitId,
     pub(super) to: u64,
     pub(super) landed: u64,
-    pub(super) doomed: bool,
 }
 
 /// Whose view of a file.
@@ -144,7 +144,7 @@ impl FileNode {
     /// Puts bytes where they can be seen; they are not durable.
     pub(super) fn land(&mut self, landing: &Landing) {
         let (sector, payload) = self.whole_sectors(landing);
-        carve(&mut self.stale, sector, payload.sectors, u64::MAX);
+        carve(&mut self.stale, sector, payload.sectors);
         self.pending.push(Write {
             unit: landing.unit,
             landed: landing.landed,
@@ -152,7 +152,6 @@ impl FileNode {
             whole: (sector, payload.sectors),
             payload,
             buffered: landing.buffered,
-            doomed: false,
         });
         self.grow(landing.end(), landing.unit.of_size(), landing.landed);
     }
@@ -160,8 +159,8 @@ impl FileNode {
     /// Puts bytes onto the medium, with as much of the size as they need.
     pub(super) fn land_durably(&mut self, landing: &Landing) {
         let (sector, payload) = self.whole_sectors(landing);
-        carve(&mut self.stale, sector, payload.sectors, u64::MAX);
-        carve(&mut self.pending, sector, payload.sectors, u64::MAX);
+        carve(&mut self.stale, sector, payload.sectors);
+        carve(&mut self.pending, sector, payload.sectors);
         self.durable.write(sector, &payload);
         self.durable_size = self.durable_size.max(landing.end());
         self.size = self.size.max(landing.end());
@@ -172,27 +171,23 @@ impl FileNode {
     pub(super) fn grow(&mut self, to: u64, unit: UnitId, landed: u64) {
         if to > self.size {
             self.size = to;
-            self.grows.push(Grow { unit, to, landed, doomed: false });
+            self.grows.push(Grow { unit, to, landed });
         }
     }
 
     /// Whether a sync would change anything.
     pub(super) fn is_dirty(&self) -> bool {
-        self.pending.iter().any(|it| !it.doomed) || self.grows.iter().any(|it| !it.doomed)
+        !self.pending.is_empty() || !self.grows.is_empty()
     }
 
     /// Makes durable what landed up to `upto`.
     pub(super) fn cover(&mut self, upto: u64) {
-        let (covered, mut left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(|write| write.landed <= upto && !write.doomed);
-        for write in covered {
-            carve(&mut left, write.sector, write.payload.sectors, write.landed);
-            self.durable.write(write.sector, &write.payload);
-        }
+        let (covered, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|it| it.landed <= upto);
+        covered.iter().for_each(|write| self.durable.write(write.sector, &write.payload));
         self.pending = left;
         self.grows.retain(|grow| {
-            let covered = grow.landed <= upto && !grow.doomed;
+            let covered = grow.landed <= upto;
             if covered {
                 self.durable_size = self.durable_size.max(grow.to);
             }
@@ -200,16 +195,17 @@ impl FileNode {
         });
     }
 
-    /// A sync fails: dirty pages are marked clean and never written; what went to the device
-    /// directly stays in its cache, and no later sync covers it.
-    pub(super) fn fail_sync(&mut self) {
+    /// A sync fails: dirty pages are marked clean and never written. Of what went to the device
+    /// directly, the device forgets some, by `number`; the rest is in its cache still.
+    pub(super) fn fail_sync(&mut self, number: u64) {
         self.errors += 1;
-        let (dropped, left): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.pending).into_iter().partition(|write| write.buffered);
-        self.stale.extend(dropped);
-        self.pending = left;
-        self.pending.iter_mut().for_each(|write| write.doomed = true);
-        self.grows.iter_mut().for_each(|grow| grow.doomed = true);
+        for write in std::mem::take(&mut self.pending) {
+            if write.buffered {
+                self.stale.push(write);
+            } else if below(draw(number, write.unit.0, 0), 2) == 0 {
+                self.pending.push(write);
+            }
+        }
     }
 
     /// Whether `handle` was not told yet of a failed sync; it is now.

@@ -15,7 +15,18 @@ pub struct SimOptions {
     pub(super) name_order: NameOrder,
     pub(super) late_writes: LateWrites,
     pub(super) cache: CacheDropping,
+    pub(super) placement: Placement,
     pub(super) trace_count: usize,
+}
+
+/// Where the file system writes what is written again. It only says so; nothing else differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// In place.
+    #[default]
+    InPlace,
+    /// To a new place (btrfs, ZFS): [`Disk::is_copy_on_write`](crate::Disk::is_copy_on_write).
+    CopyOnWrite,
 }
 
 /// Whether files can be opened for direct I/O.
@@ -75,6 +86,7 @@ impl SimOptions {
             name_order: NameOrder::default(),
             late_writes: LateWrites::default(),
             cache: CacheDropping::default(),
+            placement: Placement::default(),
             trace_count: 256,
         }
     }
@@ -126,6 +138,12 @@ impl SimOptions {
     #[must_use]
     pub fn cache(self, cache: CacheDropping) -> Self {
         Self { cache, ..self }
+    }
+
+    /// Where the file system writes what is written again.
+    #[must_use]
+    pub fn placement(self, placement: Placement) -> Self {
+        Self { placement, ..self }
     }
 
     /// How many of the last operations are remembered; 0 is fastest.

@@ -324,8 +324,9 @@ impl State {
             return Err(Errno::Io);
         }
         if self.strikes(FaultKind::SyncError, id) {
+            let number = self.draw(id);
             let file = self.file_mut(id);
-            file.fail_sync();
+            file.fail_sync(number);
             file.take_error(handle);
             return Err(Errno::Io);
         }

@@ -22,7 +22,8 @@ pub(crate) struct RunFacts {
     pub(crate) last: Option<LastBatch>,
     /// The batch that would have come next: the first that is missing or broken.
     pub(crate) expected: BatchNumber,
-    /// The first place that does not verify, and what is there.
+    /// The first place that does not verify, and what is there. The start of a segment if the batch went there
+    /// because nothing was written at the end of the one before.
     pub(crate) stop: Place,
     pub(crate) reason: Reason,
     /// The last epoch that a barrier of the intact beginning closed; 0 for none.
@@ -123,19 +124,26 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
     );
     let mut tried_twice = None;
     loop {
-        facts.reason = loop {
+        let stop = loop {
             match walker.step()? {
                 Step::Batch(header) => facts.take_intact(&header),
-                Step::Stop(reason) => break reason,
+                Step::Stop(stop) => break stop,
             }
         };
-        facts.stop = walker.place();
+        let end = walker.place();
         facts.expected = walker.cursor().expected;
         facts.torn_len = 0;
-        let from = facts.stop.segment;
-        for &number in segments.iter().filter(|&&number| number >= from) {
-            look_behind(&plan, number, &mut facts)?;
+        let mut is_rest_unwritten = stop.is_nothing_here();
+        for &number in segments.iter().filter(|&&number| number >= end.segment) {
+            look_behind(&plan, number, end, &mut facts)?;
+            is_rest_unwritten &= number != end.segment || facts.torn_len == 0;
         }
+        (facts.stop, facts.reason) = match stop.next {
+            Some((start, reason)) if is_rest_unwritten && tells(&reason, facts.expected) => {
+                (start, reason)
+            }
+            _ => (end, stop.here),
+        };
         // Beside a live writer the place may have been in flight when it was read, and the promise written
         // since: only what is bad when read again after its witness is bad.
         let is_promised = facts.durable.is_some_and(|(batch, _)| batch >= facts.expected);
@@ -147,6 +155,19 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
     }
     facts.from_device = walker.is_from_device();
     Ok(facts)
+}
+
+/// Whether what is at the start of a segment speaks of the batch that is expected, and not of a later one or
+/// of nothing at all.
+fn tells(reason: &Reason, expected: BatchNumber) -> bool {
+    match reason {
+        Reason::Batch { fault, .. } => {
+            !matches!(fault, BatchFault::Zero | BatchFault::OlderLife { .. })
+        }
+        Reason::Body { batch, .. } | Reason::Order { batch, .. } => *batch == expected,
+        Reason::Unreadable(_) => true,
+        _ => false,
+    }
 }
 
 fn empty(plan: &RunPlan<'_>) -> RunFacts {
@@ -238,6 +259,11 @@ fn damaged_segment(
                 if let Err(reason) = fits {
                     return damage(segment, reason);
                 }
+                let (found, stated) = (open.file_len, open.header.segment_len);
+                let is_last = segments.last() == Some(&segment);
+                if found != stated && (!is_last || was_used(plan, segment, &open.file)?) {
+                    return damage(segment, Reason::SegmentLen { found, stated });
+                }
             }
         }
     }
@@ -265,10 +291,11 @@ fn was_used(plan: &RunPlan<'_>, segment: SegmentNumber, file: &File) -> Result<b
     Ok(false)
 }
 
-/// Tries every block from the first bad place on as a batch header, for promises only.
+/// Tries every block of a segment from `end` on as a batch header, for promises only.
 fn look_behind(
     plan: &RunPlan<'_>,
     number: SegmentNumber,
+    end: Place,
     facts: &mut RunFacts,
 ) -> Result<(), IoFault> {
     let Opened::Segment(open) = open_segment(plan.layout, plan.shard(), number)? else {
@@ -276,12 +303,13 @@ fn look_behind(
     };
     let mut window = Window::new();
     let block_len = open.header.block_len as usize;
-    let end = open.header.segment_len.min(open.file_len);
-    let mut at = if number == facts.stop.segment { facts.stop.at } else { 0 };
+    let file_end = open.header.segment_len.min(open.file_len);
+    let mut at = if number == end.segment { end.at } else { 0 };
     at = at.max(u64::from(HEADER_BLOCKS) * u64::from(open.header.block_len));
     let mut older_until = at;
-    while at + block_len as u64 <= end {
-        let len = usize::try_from((end - at).min(WINDOW_LEN as u64)).expect("at most a window");
+    while at + block_len as u64 <= file_end {
+        let len =
+            usize::try_from((file_end - at).min(WINDOW_LEN as u64)).expect("at most a window");
         let chunk = match window.bytes(&open.file, at, len) {
             Ok(chunk) => chunk,
             Err(error) => {

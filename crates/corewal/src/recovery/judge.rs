@@ -48,6 +48,7 @@ pub(crate) fn judge(
         Reason::Batch { fault: BatchFault::Impossible(_), .. }
         | Reason::Body { fault: BodyFault::Impossible { .. }, .. } => refuse(None),
         Reason::Unreadable(_)
+        | Reason::SegmentLen { .. }
         | Reason::OtherLog(_)
         | Reason::OtherSegment(..)
         | Reason::LaterIncarnation { .. }

@@ -16,14 +16,16 @@ pub(crate) struct Merge {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// No stream stands on its first entry yet.
     New,
     /// The stream whose entry was returned last must move before the next one.
     Behind(usize),
-    /// An error was returned; the merge ends here.
-    Broken,
+    /// Every stream is at its end.
+    Done,
+    /// The merge ends here: whoever goes on gets the same error again, and never takes it for the end.
+    Broken(RecoverError),
 }
 
 impl Merge {
@@ -33,10 +35,11 @@ impl Merge {
 
     /// Moves to the next entry; returns the stream that stands on it.
     pub(crate) fn advance(&mut self) -> Result<Option<&ShardStream>, RecoverError> {
-        let moving = match self.state {
+        let moving = match &self.state {
             State::New => 0..self.streams.len(),
-            State::Behind(index) => index..index + 1,
-            State::Broken => 0..0,
+            State::Behind(index) => *index..*index + 1,
+            State::Done => 0..0,
+            State::Broken(error) => return Err(error.clone()),
         };
         for index in moving {
             match self.streams[index].advance() {
@@ -44,14 +47,14 @@ impl Merge {
                 Ok(None) => {}
                 Err(error) => {
                     self.heads.clear();
-                    self.state = State::Broken;
+                    self.state = State::Broken(error.clone());
                     return Err(error);
                 }
             }
         }
         match self.heads.pop() {
             None => {
-                self.state = State::Broken;
+                self.state = State::Done;
                 Ok(None)
             }
             Some(Reverse((_, index))) => {

@@ -22,6 +22,7 @@ mod stream;
 mod walk;
 mod window;
 
+use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
@@ -86,8 +87,8 @@ impl Recovery {
     /// The next entry of the merged stream, borrowed from the recovery's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. After an error there are no
-    /// more entries.
+    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
+    /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
         Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
@@ -103,7 +104,8 @@ impl Recovery {
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
     /// # Errors
-    /// [`OpenError::Recover`] if what is left of the stream does not verify, or on an I/O error. The log is
+    /// [`OpenError::Recover`] if the stream does not verify, whether or not that was seen before, or on an I/O
+    /// error. The log is
     /// then unchanged, or can be recovered again.
     pub fn open(mut self) -> Result<Log, OpenError> {
         while self.merge.advance()?.is_some() {}
@@ -116,10 +118,10 @@ impl Recovery {
 /// Creates the log's directory, durably, if it is not there.
 fn create_dir(layout: &Layout) -> Result<(), IoFault> {
     layout.disk.create_dir(&layout.dir).doing("create", &layout.dir)?;
-    if let Some(parent) = layout.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        layout.disk.sync_dir(parent).doing("sync", parent)?;
-    }
-    Ok(())
+    let Some(parent) = layout.dir.parent() else { return Ok(()) };
+    // A name alone stands in the working directory.
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    layout.disk.sync_dir(parent).doing("sync", parent)
 }
 
 /// Takes the lock, with patience: after a kill it becomes free when the last write has landed.

@@ -1,6 +1,6 @@
 //! The next incarnation: one manifest, then the first segments.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use corewal_disk::Lock;
 use corewal_format::{
@@ -19,7 +19,12 @@ use crate::recovery::report::Report;
 use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
 use crate::shared::{Desk, Published, ShardShared, Shared, Start};
+use crate::sync::Mutex;
 use crate::{Log, Options, record};
+
+/// No number of a new incarnation starts above this: counting a thousand million a second, it takes a century to
+/// get here, and as long again to the end.
+const HIGHEST_START: u64 = 1 << 62;
 
 /// Writes the manifest of the next incarnation and prepares what its writers need first.
 pub(crate) fn open(
@@ -37,18 +42,22 @@ pub(crate) fn open(
         }
         None => {
             let first = super::new_manifest(random_log_id(&layout)?);
+            // Files may lie in the folders that never became segments: numbers go on above theirs.
             let snapshot = Snapshot {
                 manifest: first.clone(),
-                listing: Listing::default(),
+                listing: layout.list()?,
                 runs: Vec::new(),
                 committed: Epoch(0),
             };
             let next = next_manifest(&snapshot, &options);
-            (ManifestWriter::create(layout.clone(), first)?, next, layout.list()?)
+            (ManifestWriter::create(layout.clone(), first)?, next, snapshot.listing)
         }
     };
     if next.encoded_len() > MAX_MANIFEST_LEN {
         return Err(OpenError::ManifestTooLarge(next.encoded_len()));
+    }
+    if let Some((what, number)) = exhausted(&next) {
+        return Err(OpenError::Exhausted { what, number });
     }
     writer.write(next)?;
     let manifest = writer.written().clone();
@@ -130,12 +139,13 @@ fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
             seen_epoch = seen_epoch.max(facts.committed.map_or(Epoch(0), |(epoch, _)| epoch));
         }
         let seen = run.map_or(Seen::default(), |facts| facts.seen);
-        let listed = snapshot.listing.segments(record.shard).last().copied().unwrap_or_default();
+        let listed = listed(&snapshot.listing, record.shard);
         records.push(retire(record, run.and_then(|facts| facts.last), seen, listed, old));
     }
     for shard in (0..options.shards).map(ShardId) {
         if let Err(index) = records.binary_search_by_key(&shard, |record| record.shard) {
-            records.insert(index, ShardRecord::new(shard));
+            let next_segment = listed(&snapshot.listing, shard).next();
+            records.insert(index, ShardRecord { next_segment, ..ShardRecord::new(shard) });
         }
     }
     for record in records.iter_mut().filter(|record| record.shard.0 < options.shards) {
@@ -153,12 +163,36 @@ fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
         committed_epoch: snapshot.committed,
         first_epoch: match old.incarnation {
             Incarnation(0) => old.first_epoch,
-            _ => Epoch(seen_epoch.0 + u64::from(old.pipeline_bound) + 1),
+            _ => Epoch(seen_epoch.0.saturating_add(u64::from(old.pipeline_bound) + 1)),
         },
         pipeline_bound: options.pipeline_bound,
         checkpoint: old.checkpoint.clone(),
         shards: records,
     }
+}
+
+/// The highest number in the shard's folder.
+fn listed(listing: &Listing, shard: ShardId) -> SegmentNumber {
+    listing.segments(shard).last().copied().unwrap_or_default()
+}
+
+/// The first number that leaves no room to count on from, if any.
+fn exhausted(next: &Manifest) -> Option<(&'static str, u64)> {
+    let shards = next.shards.iter().flat_map(|record| {
+        [
+            ("next segment", record.next_segment.0),
+            ("next batch", record.next_batch.0),
+            ("next seq", record.next_seq.0),
+        ]
+    });
+    [
+        ("generation", next.generation.0),
+        ("incarnation", next.incarnation.0),
+        ("first epoch", next.first_epoch.0),
+    ]
+    .into_iter()
+    .chain(shards)
+    .find(|&(_, number)| number > HIGHEST_START)
 }
 
 /// The record of a shard whose incarnation is over.

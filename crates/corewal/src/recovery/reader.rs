@@ -35,8 +35,8 @@ impl LogReader {
     /// The next entry of the merged stream, borrowed from the reader's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. After an error there are no
-    /// more entries.
+    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
+    /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
         Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))

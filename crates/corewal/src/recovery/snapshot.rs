@@ -100,33 +100,36 @@ impl Snapshot {
         if let Some(damage) = stray_segment(layout, &listing, &manifest)? {
             return Err(RecoverError::Damaged(Box::new(damage)));
         }
-        let current = manifest.shards.iter().filter_map(|it| Some((it, it.current?)));
-        let gather = |(record, current): (&ShardRecord, CurrentRun)| {
-            let segments = listing.segments(record.shard);
-            if sync == Sync::First {
-                sync_run(layout, record.shard, current, segments)?;
-            }
-            facts::gather(RunPlan {
+        let mut plans = Vec::new();
+        for record in &manifest.shards {
+            let Some(current) = record.current else { continue };
+            plans.push(RunPlan {
                 layout,
                 log: manifest.log,
                 incarnation: manifest.incarnation,
                 first_epoch: manifest.first_epoch,
                 record,
                 current,
-                segments,
-            })
+                segments: listing.segments(record.shard),
+            });
+        }
+        let gather = |plan: RunPlan<'_>| {
+            if sync == Sync::First {
+                sync_run(layout, plan.record.shard, plan.current, plan.segments)?;
+            }
+            facts::gather(plan)
         };
         let gathered = match scan {
-            Scan::InTurn => current.clone().map(gather).collect::<Result<Vec<RunFacts>, IoFault>>(),
+            Scan::InTurn => plans.iter().map(|&plan| gather(plan)).collect(),
             Scan::AtOnce => std::thread::scope(|scope| {
                 // The first shard on this thread: a log of one needs no other.
                 let threads: Vec<_> =
-                    current.clone().skip(1).map(|run| scope.spawn(move || gather(run))).collect();
-                let first = current.clone().next().map(gather);
+                    plans.iter().skip(1).map(|&plan| scope.spawn(move || gather(plan))).collect();
+                let first = plans.first().map(|&plan| gather(plan));
                 let others = threads.into_iter().map(|thread| {
                     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 });
-                first.into_iter().chain(others).collect()
+                first.into_iter().chain(others).collect::<Result<Vec<RunFacts>, IoFault>>()
             }),
         }?;
         let claims = Claims {
@@ -135,9 +138,15 @@ impl Snapshot {
             generation: manifest.generation,
         };
         let mut runs = Vec::with_capacity(gathered.len());
-        for ((record, _), facts) in current.zip(gathered) {
-            let ending = judge::judge(&facts, record, &claims).map_err(RecoverError::Damaged)?;
-            runs.push((facts, ending));
+        for (plan, mut facts) in plans.into_iter().zip(gathered) {
+            let mut verdict = judge::judge(&facts, plan.record, &claims);
+            if verdict.is_err() && sync == Sync::Never {
+                // Beside a live writer the place may have been good before the witness was written, and bad
+                // when it was read: another shard's witness is known only now.
+                facts = facts::gather(plan)?;
+                verdict = judge::judge(&facts, plan.record, &claims);
+            }
+            runs.push((facts, verdict.map_err(RecoverError::Damaged)?));
         }
         let barriers = manifest.shards.iter().filter(|it| it.active).map(|record| {
             let found = runs.iter().find(|(facts, _)| facts.shard == record.shard);

@@ -49,8 +49,9 @@ pub(crate) fn open_segment(
     let file_len = file.len().doing("stat", &path)?;
     // The second copy stands one block behind the first, and the block's size is in the header: look at
     // every size that there can be.
-    let len = usize::try_from(file_len.min(2 * u64::from(MAX_BLOCK_LEN))).expect("two blocks");
-    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN).max(BLOCK_ALIGN));
+    let header_len = file_len.clamp(1, 2 * u64::from(MAX_BLOCK_LEN));
+    let header_len = usize::try_from(header_len).expect("at most two blocks");
+    let mut block = Block::zeroed(header_len.next_multiple_of(BLOCK_ALIGN));
     let read = file.read_at(&mut block, 0).doing("read", &path)?;
     let first = SegmentHeader::decode(0, &block[..read.min(BLOCK_ALIGN)]);
     let second = std::iter::successors(Some(512_usize), |len| Some(len * 2))
@@ -120,7 +121,27 @@ pub(crate) enum Step {
     /// The next batch, verified; its bytes are in the window until the next step.
     Batch(BatchHeader),
     /// The first place that does not verify.
-    Stop(Reason),
+    Stop(Stop),
+}
+
+/// Why a walk goes no further.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// What is at the walk's place.
+    pub(crate) here: Reason,
+    /// The start of the next segment, where the batch may have gone for want of room, and what is there.
+    pub(crate) next: Option<(Place, Reason)>,
+}
+
+impl Stop {
+    /// Whether nothing was written at the walk's place, so that the batch belongs into the next segment.
+    pub(crate) fn is_nothing_here(&self) -> bool {
+        let fault = match &self.here {
+            Reason::Batch { fault, .. } => fault,
+            _ => return false,
+        };
+        matches!(fault, BatchFault::Zero | BatchFault::OlderLife { .. })
+    }
 }
 
 /// Walks over one run.
@@ -193,9 +214,9 @@ impl Walker {
 
     /// The next batch of the run, or why there is none at this place.
     pub(crate) fn step(&mut self) -> Result<Step, IoFault> {
-        let reason = match self.batch_here()? {
+        let mut stop = match self.batch_here()? {
             Ok(header) => return Ok(Step::Batch(self.advance(header))),
-            Err(reason) => reason,
+            Err(here) => Stop { here, next: None },
         };
         // The batch may have been too large for the rest of the segment, and opened the next one.
         let next = self.cursor.segment.next();
@@ -206,14 +227,16 @@ impl Walker {
             self.window.forget();
             match self.batch_here()? {
                 Ok(header) => return Ok(Step::Batch(self.advance(header))),
-                // Whether the batch is there cannot be told: that is no end.
-                Err(reason @ Reason::Unreadable(_)) => return Ok(Step::Stop(reason)),
-                Err(_) => {}
+                // The next batch may be in there: what cannot be read is never an end.
+                Err(here @ Reason::Unreadable(_)) => {
+                    return Ok(Step::Stop(Stop { here, next: None }));
+                }
+                Err(reason) => stop.next = Some((self.place(), reason)),
             }
             (self.cursor, self.open) = here;
             self.window.forget();
         }
-        Ok(Step::Stop(reason))
+        Ok(Step::Stop(stop))
     }
 
     fn advance(&mut self, header: BatchHeader) -> BatchHeader {

@@ -47,8 +47,11 @@ impl Active {
 pub(crate) enum Purpose {
     /// A user's entry: leaves the reserve alone.
     Entry,
-    /// A barrier or a vouch.
-    Reserve,
+    /// A vouch: leaves the barriers' part of the reserve alone. Vouches without end would eat it, and then no
+    /// epoch could close and no space come back.
+    Vouch,
+    /// A barrier.
+    Barrier,
 }
 
 impl Space {
@@ -130,13 +133,23 @@ impl Space {
         current.at += len;
     }
 
-    /// Whether an entry that makes the open batch end at `batch_len` leaves the reserve free.
+    /// Whether a batch of `batch_len` bytes leaves free what its purpose must.
     #[inline]
-    pub(crate) fn leaves_reserve(&self, batch_len: u64, shard: &ShardShared) -> bool {
+    pub(crate) fn leaves_reserve(
+        &self,
+        purpose: Purpose,
+        batch_len: u64,
+        shard: &ShardShared,
+    ) -> bool {
+        let kept = match purpose {
+            Purpose::Entry => self.reserve,
+            Purpose::Vouch => self.reserve - self.block_len,
+            Purpose::Barrier => return true,
+        };
         let here = self.room().saturating_sub(batch_len);
-        here >= self.reserve
-            || here + self.next_room() >= self.reserve
-            || here + self.next_room() + shard.segments.ready_len() >= self.reserve
+        here >= kept
+            || here + self.next_room() >= kept
+            || here + self.next_room() + shard.segments.ready_len() >= kept
     }
 
     /// Why there is no room, for the one who asked.

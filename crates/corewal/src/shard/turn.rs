@@ -15,6 +15,7 @@ use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
 use crate::shard::flight::InFlight;
 use crate::shard::writer::{Job, ShardWriter};
+use crate::sync;
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,8 +89,8 @@ impl ShardWriter {
             desk.ring = Some(ring);
         }
         match limit {
-            Some(limit) => std::thread::park_timeout(limit),
-            None => std::thread::park_timeout(Duration::from_millis(10)),
+            Some(limit) => sync::park_timeout(limit),
+            None => sync::park_timeout(Duration::from_millis(10)),
         }
         Ok(())
     }

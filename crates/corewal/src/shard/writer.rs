@@ -23,6 +23,7 @@ use crate::shard::flight::Flight;
 use crate::shard::space::{Purpose, Space};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
+use crate::sync;
 
 /// The right to write one shard. Can be sent to the thread that will do it.
 #[derive(Debug)]
@@ -56,7 +57,8 @@ impl Seat {
     /// Makes the calling thread the shard's writer: its ring is created here.
     ///
     /// # Errors
-    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one).
+    /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one), or the
+    /// log was closed: its manifest says that nothing was written here.
     pub fn sit(self) -> Result<ShardWriter, SitError> {
         let shard = self.shard();
         let options = &self.shared.options;
@@ -76,10 +78,12 @@ impl Seat {
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         {
             let mut desk = this.desk();
-            desk.thread = Some(std::thread::current());
+            desk.thread = Some(sync::current());
             desk.ring = Some(ring.facts());
         }
-        self.shared.epochs.seat(self.index, SeatState::Live);
+        if !self.shared.epochs.sit(self.index) {
+            return Err(sit(io::Error::other("its log was closed")));
+        }
         let start = this.start;
         let epoch = self.shared.epochs.first();
         let promised = Promises {
@@ -275,7 +279,7 @@ impl ShardWriter {
         if self.open.as_ref().is_some_and(|open| !open.fits(0)) {
             self.close_batch();
         }
-        self.open_batch(0, Purpose::Reserve)?;
+        self.open_batch(0, Purpose::Barrier)?;
         self.push(Kind::BARRIER, 0);
         self.close_batch();
         self.epoch = epoch.next();
@@ -417,7 +421,7 @@ impl ShardWriter {
     fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
         let open = self.open.as_ref().expect("the payload stands in it");
         let batch_len = open.disk_len_with(len);
-        if !self.space.leaves_reserve(batch_len, self.this()) {
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         self.stats.payload_bytes += len as u64;
@@ -449,7 +453,7 @@ impl ShardWriter {
         let Some(active) = self.space.place(len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };
-        if purpose == Purpose::Entry && !self.space.leaves_reserve(len, self.this()) {
+        if !self.space.leaves_reserve(purpose, len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         let block = self.pool.pop().expect("the pool is not empty");
@@ -490,7 +494,7 @@ impl ShardWriter {
 
     /// Opens an empty batch in the reserve, for its promises alone.
     pub(super) fn open_vouch(&mut self) -> bool {
-        self.open_batch(0, Purpose::Reserve).is_ok()
+        self.open_batch(0, Purpose::Vouch).is_ok()
     }
 
     /// A record that does not fit into what an empty batch offers here: at the end of a segment, or larger
@@ -520,7 +524,7 @@ impl ShardWriter {
         let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };
-        if !self.space.leaves_reserve(batch_len, self.this()) {
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
         let memory = usize::try_from(batch_len).expect("bounded by max_batch");

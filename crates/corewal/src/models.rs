@@ -1,0 +1,329 @@
+//! Models of what crosses threads, run by loom in every order that the memory model allows: `scripts/loom`.
+//!
+//! Every model calls the code of the log. A wake-up that is lost shows as a deadlock, since loom has no time;
+//! data that is not visible shows as the old value of a relaxed atomic. Loom takes a sequentially consistent
+//! *access* for an acquiring or releasing one, but knows sequentially consistent *fences*; so the epoch board
+//! is built with a fence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corewal_disk::{Disk, Engine};
+use corewal_format::{
+    Epoch, Incarnation, LogId, RkyvLayout, SchemaId, SegmentNumber, Seq, ShardId,
+};
+use corewal_fuzz_targets::MemoryDisk;
+use loom::model::Builder;
+use loom::thread;
+
+use crate::epoch::{EpochBoard, SeatState};
+use crate::error::{EpochError, Failure, FailureCause};
+use crate::layout::Layout;
+use crate::prepare::{self, Bell, Fill, Progress, Recipe, SegmentQueue};
+use crate::shared::{Desk, Published, ShardShared, Start};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{self, Mutex};
+use crate::{Kind, Log, Options, Preparing, Turn};
+
+/// Runs `model` in every order with at most `preemptions` switches that nothing forced.
+fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+const EPOCH: Epoch = Epoch(1);
+
+/// A board of `count` shards, all with a writer, and for each whether its entries are durable.
+fn board(count: u16) -> (Arc<EpochBoard>, Arc<Vec<AtomicU64>>) {
+    let shards: Vec<ShardId> = (0..count).map(ShardId).collect();
+    let board = EpochBoard::new(Epoch(0), EPOCH, 2, &shards);
+    (0..shards.len()).for_each(|index| board.seat(index, SeatState::Live));
+    let durable = shards.iter().map(|_| AtomicU64::new(0)).collect();
+    (Arc::new(board), Arc::new(durable))
+}
+
+fn close(board: &EpochBoard, durable: &[AtomicU64], index: usize) {
+    durable[index].store(1, Ordering::Relaxed);
+    board.close(index, EPOCH);
+}
+
+fn assert_durable(durable: &[AtomicU64]) {
+    assert!(durable.iter().all(|it| it.load(Ordering::Relaxed) == 1), "reported too early");
+}
+
+fn dropped(index: u16) -> SeatState {
+    SeatState::Failed(Failure { shard: ShardId(index), cause: FailureCause::Dropped })
+}
+
+/// Whoever sees the frontier sees what was done before it moved, and it never goes back.
+#[test]
+fn a_published_frontier_is_not_ahead_of_what_it_covers() {
+    explore(4, || {
+        let frontier = Arc::new(Published::new(Seq(0)));
+        let covered = Arc::new(AtomicU64::new(0));
+        let writer = {
+            let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
+            thread::spawn(move || {
+                for seq in 1..=2 {
+                    covered.store(seq, Ordering::Relaxed);
+                    frontier.advance(Seq(seq));
+                }
+                frontier.advance(Seq(1));
+            })
+        };
+        let first = frontier.get();
+        assert!(covered.load(Ordering::Relaxed) >= first.0, "the frontier is ahead");
+        assert!(frontier.get() >= first, "the frontier went back");
+        writer.join().unwrap();
+        assert_eq!(frontier.get(), Seq(2), "the frontier went back");
+    });
+}
+
+/// Of two shards that close an epoch at once, one commits it and wakes who waits; what is reported is durable
+/// and published.
+#[test]
+fn two_shards_that_close_at_once_commit_and_wake() {
+    explore(3, || {
+        let (board, durable) = board(2);
+        let closers = [0, 1].map(|index| {
+            let (board, durable) = (Arc::clone(&board), Arc::clone(&durable));
+            thread::spawn(move || close(&board, &durable, index))
+        });
+        assert!(board.wait(EPOCH).is_ok());
+        assert_durable(&durable);
+        assert_eq!(board.committed(), EPOCH, "reported, not published");
+        closers.into_iter().for_each(|it| it.join().unwrap());
+    });
+}
+
+/// The same with three; nobody waits, so a commit that everyone misses shows in the end.
+#[test]
+fn three_shards_that_close_at_once_commit() {
+    explore(2, || {
+        let (board, durable) = board(3);
+        let closers = [0, 1].map(|index| {
+            let (board, durable) = (Arc::clone(&board), Arc::clone(&durable));
+            thread::spawn(move || {
+                close(&board, &durable, index);
+                if board.committed() == EPOCH {
+                    assert_durable(&durable);
+                }
+            })
+        });
+        close(&board, &durable, 2);
+        closers.into_iter().for_each(|it| it.join().unwrap());
+        assert_eq!(board.committed(), EPOCH, "everyone missed the commit");
+        assert_durable(&durable);
+    });
+}
+
+/// Three shards and one that waits.
+#[test]
+fn three_shards_wake_who_waits() {
+    explore(2, || {
+        let (board, durable) = board(3);
+        close(&board, &durable, 2);
+        let closers = [0, 1].map(|index| {
+            let (board, durable) = (Arc::clone(&board), Arc::clone(&durable));
+            thread::spawn(move || close(&board, &durable, index))
+        });
+        assert!(board.wait(EPOCH).is_ok());
+        assert_durable(&durable);
+        closers.into_iter().for_each(|it| it.join().unwrap());
+    });
+}
+
+/// A writer that is dropped ends a wait for what it did not close, and only that.
+#[test]
+fn a_dropped_writer_ends_the_wait() {
+    explore(3, || {
+        let (board, durable) = board(2);
+        close(&board, &durable, 0);
+        let writer = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.seat(1, dropped(1)))
+        };
+        assert!(matches!(board.wait(EPOCH), Err(EpochError::Failed(_))));
+        writer.join().unwrap();
+    });
+    explore(3, || {
+        let (board, durable) = board(2);
+        let writers = [0, 1].map(|index| {
+            let (board, durable) = (Arc::clone(&board), Arc::clone(&durable));
+            thread::spawn(move || {
+                close(&board, &durable, index);
+                board.seat(index, dropped(0));
+            })
+        });
+        assert!(board.wait(EPOCH).is_ok(), "every shard had closed it");
+        assert_durable(&durable);
+        writers.into_iter().for_each(|it| it.join().unwrap());
+    });
+}
+
+/// Two requests at once ask for two epochs, and none beyond the bound.
+#[test]
+fn requests_at_once_ask_for_different_epochs() {
+    explore(3, || {
+        let (board, _) = board(1);
+        let other = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.request().unwrap())
+        };
+        let mine = board.request().unwrap();
+        let mut asked = [mine, other.join().unwrap()];
+        asked.sort();
+        assert_eq!(asked, [Epoch(1), Epoch(2)]);
+        assert!(board.request().is_err(), "the bound is 2");
+    });
+}
+
+/// A writer that goes to sleep while an epoch is asked for is woken, or has seen it.
+#[test]
+fn a_sleeping_writer_is_woken_for_an_epoch() {
+    explore(3, || {
+        let (board, durable) = board(1);
+        let shard = Arc::new(ShardShared {
+            shard: ShardId(0),
+            frontier: Published::new(Seq(0)),
+            segments: SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new()),
+            start: Start { first_batch: corewal_format::BatchNumber(1), first_seq: Seq(1) },
+            desk: Mutex::new(Desk::default()),
+        });
+        let writer = {
+            let (board, durable, shard) =
+                (Arc::clone(&board), Arc::clone(&durable), Arc::clone(&shard));
+            thread::spawn(move || {
+                shard.desk().thread = Some(sync::current());
+                while board.requested() < EPOCH {
+                    sync::park_timeout(Duration::ZERO);
+                }
+                close(&board, &durable, 0);
+            })
+        };
+        assert_eq!(board.request().unwrap(), EPOCH);
+        shard.wake();
+        assert!(board.wait(EPOCH).is_ok());
+        assert_durable(&durable);
+        writer.join().unwrap();
+    });
+}
+
+/// The writer itself, with its turns and its sleep.
+#[test]
+fn a_log_commits_an_epoch_that_another_thread_closes() {
+    explore(2, || {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+        let options = Options::new("/log")
+            .disk(disk)
+            .engine(Engine::Blocking)
+            .preparing(Preparing::Manual)
+            .block_len(512)
+            .segment_len(4096)
+            .first_segment_len(4096)
+            .write_len(512)
+            .max_batch(512)
+            .max_record(100)
+            .depth(1)
+            .prepared_ahead(1)
+            .pipeline_bound(1);
+        let mut log = Log::recover(options).unwrap().open().unwrap();
+        let seat = log.take_seats().remove(0);
+        let log = Arc::new(log);
+        let writer = {
+            let log = Arc::clone(&log);
+            let run = move || {
+                let mut writer = seat.sit().unwrap();
+                let stamp = writer.append_bytes(Kind::PUT, b"an entry").unwrap();
+                while log.committed_epoch() < EPOCH {
+                    match writer.turn().unwrap() {
+                        Turn::Again => {}
+                        Turn::Sleep | Turn::Idle(_) if log.committed_epoch() >= EPOCH => {}
+                        Turn::Sleep | Turn::Idle(_) => writer.sleep(None).unwrap(),
+                    }
+                }
+                assert!(writer.frontier() >= stamp.seq, "committed, and not durable");
+                writer.close().unwrap();
+            };
+            thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap()
+        };
+        assert_eq!(log.close_epoch().unwrap(), EPOCH);
+        writer.join().unwrap();
+        assert!(log.wait_epoch(EPOCH).is_ok());
+    });
+}
+
+/// A disk in memory with the folder of shard 0, and a recipe for it.
+fn recipe() -> Recipe {
+    let disk = MemoryDisk::default();
+    disk.create_dir("/log".as_ref()).expect("memory does not fail");
+    disk.create_dir("/log/shard-0000".as_ref()).expect("memory does not fail");
+    Recipe {
+        layout: Layout { disk: Arc::new(disk), dir: "/log".into() },
+        log: LogId([1; 16]),
+        incarnation: Incarnation(1),
+        block_len: 512,
+        segment_len: 4096,
+        first_segment_len: 4096,
+        rkyv: RkyvLayout { endianness: 1, alignment: 1, pointer_width: 32 },
+        schema: SchemaId(0),
+        ahead: 1,
+        direct: true,
+        zero_fill: true,
+    }
+}
+
+fn queue() -> Arc<SegmentQueue> {
+    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new()))
+}
+
+/// Whoever takes a segment and rings gets another one: the preparer does not sleep through a bell. It ends when
+/// it is told to, and says so.
+#[test]
+fn the_preparer_hears_every_bell() {
+    explore(2, || {
+        let (queue, bell) = (queue(), Arc::new(Bell::default()));
+        let preparer = {
+            let (queue, bell) = (Arc::clone(&queue), Arc::clone(&bell));
+            let run = move || prepare::run(&recipe(), &bell, || std::iter::once(&*queue));
+            thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap()
+        };
+        for number in 1..=2 {
+            let prepared = loop {
+                match queue.take() {
+                    Some(prepared) => break prepared,
+                    None => thread::yield_now(),
+                }
+            };
+            bell.ring();
+            assert_eq!(prepared.number, SegmentNumber(number));
+        }
+        bell.stop();
+        preparer.join().unwrap();
+        assert!(queue.fault().is_some(), "nobody prepares any more, and nobody says so");
+    });
+}
+
+/// A writer in a hurry gets the segment that is being filled, unfilled; afterwards nobody is in a hurry, and
+/// the next one is filled.
+#[test]
+fn a_hurry_ends_with_the_segment_that_it_was_for() {
+    explore(3, || {
+        let queue = queue();
+        let preparer = {
+            let queue = Arc::clone(&queue);
+            let run = move || assert_eq!(recipe().step(&queue), Progress::Prepared);
+            thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap()
+        };
+        queue.hurry();
+        let early = queue.take();
+        preparer.join().unwrap();
+        let first = early.or_else(|| queue.take()).expect("one was prepared");
+        assert_eq!(first.number, SegmentNumber(1));
+        assert_eq!(queue.ready_len(), 0, "bytes that are not there");
+        assert_eq!(recipe().step(&queue), Progress::Prepared);
+        assert_eq!(queue.take().unwrap().fill, Fill::Written, "a hurry that is over still counts");
+    });
+}

@@ -1,0 +1,12 @@
+//! Tests of the engine through its public face, and over images of logs that are built or damaged by hand.
+//!
+//! "History 4" and "Defect 12" in comments are the numbered lists of docs/DURABILITY.md.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, also in its helpers")]
+
+mod bad_input;
+mod crash_images;
+mod defects;
+mod engine;
+mod histories;
+mod locking;
+mod support;
