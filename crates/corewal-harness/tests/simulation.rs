@@ -137,3 +137,20 @@ fn a_manifest_file_whose_sync_failed_is_not_used_again() {
         check(&history);
     }
 }
+
+/// The directory cannot be synced for a while: neither can what failed be removed. Preparing goes on afterwards.
+#[test]
+fn a_segment_that_can_neither_be_prepared_nor_removed_is_tried_again() {
+    let mut first = life(
+        Geometry::small(1, SyncMethod::Dsync),
+        [Op::Prepare; 4].into_iter().chain([Op::Append(0, 40), Op::Sync(0), Op::Idle]).collect(),
+    );
+    first.faults = (2..7)
+        .map(|after| FaultPlan {
+            kind: FaultKind::DirectorySyncError,
+            path: "shard-".into(),
+            when: Ok(after),
+        })
+        .collect();
+    check(&history(vec![first]));
+}

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use corewal::{BatchNumber, Epoch, LogId, RecoverError, SegmentNumber, ShardId};
 use corewal_disk::sim::SimDisk;
-use corewal_format::{HEADER_BLOCKS, Manifest, SEGMENT_HEADER_LEN, ShardRecord};
+use corewal_format::{BatchFlags, BatchHeader, Manifest, SEGMENT_HEADER_LEN, ShardRecord};
 
 use crate::sim::Finding;
 use crate::sim::anatomy::{Anatomy, Standing, manifest_path, segment_path};
@@ -280,6 +280,7 @@ fn current_run(
     };
     let (files, left) = (of_run(before), of_run(after));
     let chain = current(before, manifest, record);
+    let mut unreadable = Vec::new();
     for &number in &files {
         let path = segment_path(shard, number);
         let is_below_another = left.iter().any(|&other| other > number);
@@ -288,12 +289,11 @@ fn current_run(
                 return Run::Refused(format!("{path} is missing below another one"));
             }
         } else if both_headers_hit(before, shard, number, damages) {
-            let is_used = headers_in(before, manifest, shard, number);
-            return if is_below_another || is_used {
-                Run::Refused(format!("no header of {path} is left"))
-            } else {
-                Run::Either
-            };
+            // A batch that still says where it belongs shows that the segment was used.
+            if is_below_another || is_used(after, manifest, shard, number) {
+                return Run::Refused(format!("no header of {path} is left"));
+            }
+            unreadable.push(number);
         } else if before.segments[&(shard, number)].header.is_none()
             && damages.iter().any(|damage| damage.hits(&path, &(0..u64::MAX)))
         {
@@ -303,7 +303,8 @@ fn current_run(
     }
     let is_hit = |batch: &Standing| {
         let path = segment_path(shard, batch.segment);
-        damages.iter().any(|damage| damage.hits(&path, &batch.bytes()))
+        unreadable.contains(&batch.segment)
+            || damages.iter().any(|damage| damage.hits(&path, &batch.bytes()))
     };
     let is_lost = |batch: &Standing| !is_hit(batch) && !left.contains(&batch.segment);
     let Some(at) = chain.iter().position(|batch| is_hit(batch) || is_lost(batch)) else {
@@ -322,9 +323,7 @@ fn current_run(
     if record.durable_batch >= bad {
         return Run::Refused(format!("the manifest promises batch {}", record.durable_batch));
     }
-    let barriers = chain[..at]
-        .iter()
-        .filter(|it| it.header.flags.contains(corewal_format::BatchFlags::BARRIER));
+    let barriers = chain[..at].iter().filter(|it| it.header.flags.contains(BatchFlags::BARRIER));
     let barrier = barriers.map(|it| it.header.epoch).max().unwrap_or_default().max(record.barrier);
     if claimed > manifest.committed_epoch && claimed > barrier {
         return Run::Refused(format!("a batch says that epoch {claimed} was committed"));
@@ -332,15 +331,15 @@ fn current_run(
     Run::Ends(Some(bad))
 }
 
-/// Whether any batch header verifies in a segment.
-fn headers_in(
-    before: &Anatomy,
-    manifest: &Manifest,
-    shard: ShardId,
-    number: SegmentNumber,
-) -> bool {
-    let all = before.headers(manifest.log, shard, manifest.incarnation, number);
-    all.iter().any(|it| it.segment == number && it.header.block >= HEADER_BLOCKS)
+/// Whether any batch header verifies in a segment whose own header is gone.
+fn is_used(after: &Anatomy, manifest: &Manifest, shard: ShardId, number: SegmentNumber) -> bool {
+    let Some(segment) = after.segments.get(&(shard, number)) else { return false };
+    (0_u64..).zip(segment.bytes.chunks(512)).any(|(index, bytes)| {
+        BatchHeader::decode_anywhere(manifest.log, bytes).is_ok_and(|header| {
+            (header.shard, header.segment, header.at()) == (shard, number, index * 512)
+                && header.incarnation == manifest.incarnation
+        })
+    })
 }
 
 /// Compares what came of damages with what must.
