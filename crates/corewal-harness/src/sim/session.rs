@@ -269,14 +269,15 @@ impl<'a> Session<'a> {
             if !is_free || desk.has_failed || self.excuses.faults {
                 return Ok(());
             }
-            let is_ahead = self.close_epoch_or(index)?;
-            if is_ahead {
+            if self.close_epoch_or(index)? {
                 return Ok(());
             }
-            if self.desks[index].writer.as_ref().is_some_and(|writer| writer.in_flight() == 0) {
+            // A prepared segment is taken, and blocks come back, in a turn.
+            let is_at_rest = matches!(self.turn(shard)?, Some(Turn::Idle(_)));
+            self.sleep(shard)?;
+            if is_at_rest && !self.close_epoch_or(index)? {
                 break;
             }
-            self.sleep(shard)?;
         }
         Err(Finding::Stuck(format!("no room for a barrier of shard {shard}")).into())
     }
