@@ -340,7 +340,7 @@ struct Swarm {
     resharding: bool,
     damages: bool,
     /// Weights of the kinds of operations.
-    weights: Vec<(u64, fn(&mut Rng, u16, &Geometry) -> Op)>,
+    weights: Vec<(u64, Maker)>,
     geometry: Geometry,
 }
 
