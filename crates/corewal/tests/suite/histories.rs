@@ -277,7 +277,7 @@ fn a_reader_beside_a_writer_sees_no_damage_in_what_is_in_flight() {
             let mut state = state.lock().unwrap();
             let n = state.1;
             // Whenever the reader opens the file: two more batches, the second with a promise of the first.
-            if n < 60 {
+            if n < 300 {
                 let next = state.0.clone().put(&batch(n + 1)).put(&batch(n + 2).promise(n + 1));
                 *state = (next, n + 2);
                 std::fs::write(&path, &state.0.bytes).unwrap();
