@@ -7,9 +7,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use corewal::{
-    AppendError, BatchNumber, Claim, Epoch, Kind, Log, Seq, ShardWriter, Standing, Turn,
-};
+use corewal::{AppendError, BatchNumber, Claim, Epoch, Kind, Log, Seq, ShardWriter, Standing};
 use corewal_format::ShardRecord;
 
 use crate::support::image::{Image, Segment, active, barrier, batch, manifest};
