@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use corewal::{Log, OpenError, Options, Seq};
-use corewal_format::Manifest;
+use corewal::{Epoch, Log, LogId, OpenError, Options, Seq};
+use corewal_format::{BatchHeader, Manifest};
 use corewal_fuzz_targets::{SAMPLE_COUNT, log, manifest, pack, reseal, sample, segment, unpack};
 
 /// The most that the whole corpus may take, in bytes.
@@ -88,6 +88,34 @@ fn a_log_whose_numbers_are_used_up_is_not_opened() {
         let refused = Log::recover(options).unwrap().open().unwrap_err();
         assert!(matches!(refused, OpenError::Exhausted { what: "next seq", .. }), "{refused}");
     }
+}
+
+/// Epochs ascend from run to run: a batch of an ended run with an epoch above the next one's would break the
+/// order of the merge.
+#[test]
+fn an_ended_run_with_a_later_epoch_than_the_next_run_is_refused() {
+    let disk = sample(1);
+    let id = LogId(*b"fuzzed log no. 1");
+    for (path, mut bytes) in disk.files() {
+        for batch in bytes.chunks_exact_mut(512) {
+            match BatchHeader::decode_anywhere(id, batch) {
+                Ok(header) if header.incarnation.0 == 1 && header.number.0 >= 4 => {
+                    BatchHeader { epoch: Epoch(1000), ..header }.encode(id, batch);
+                }
+                _ => {}
+            }
+        }
+        disk.put(path, bytes);
+    }
+    log(&pack(&disk));
+    let mut reader = Log::read(Options::new("/log").disk(Arc::new(disk))).unwrap();
+    let refused = loop {
+        match reader.next_entry() {
+            Ok(entry) => assert!(entry.is_some(), "read to the end"),
+            Err(error) => break error,
+        }
+    };
+    assert!(refused.to_string().contains("epoch"), "{refused}");
 }
 
 #[test]

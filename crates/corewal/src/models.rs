@@ -258,8 +258,8 @@ fn a_log_commits_an_epoch_that_another_thread_closes() {
 /// A disk in memory with the folder of shard 0, and a recipe for it.
 fn recipe() -> Recipe {
     let disk = MemoryDisk::default();
-    disk.create_dir("/log".as_ref()).unwrap();
-    disk.create_dir("/log/shard-0000".as_ref()).unwrap();
+    disk.create_dir("/log".as_ref()).expect("memory does not fail");
+    disk.create_dir("/log/shard-0000".as_ref()).expect("memory does not fail");
     Recipe {
         layout: Layout { disk: Arc::new(disk), dir: "/log".into() },
         log: LogId([1; 16]),

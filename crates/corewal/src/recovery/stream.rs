@@ -53,6 +53,8 @@ pub(crate) struct ShardStream {
     spans: VecDeque<Span>,
     walker: Option<Walker>,
     batch: Option<OpenBatch>,
+    /// The epoch of the last batch: epochs ascend over all runs of a shard, or the merge has no order.
+    epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
 }
@@ -77,7 +79,8 @@ impl ShardStream {
         generation: Generation,
         spans: VecDeque<Span>,
     ) -> Self {
-        Self { layout, log, shard, generation, spans, walker: None, batch: None, read_len: 0 }
+        let (walker, batch, epoch, read_len) = (None, None, Epoch(0), 0);
+        Self { layout, log, shard, generation, spans, walker, batch, epoch, read_len }
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -154,7 +157,7 @@ impl ShardStream {
                     at: 0,
                     expected: span.first_batch,
                     least_seq: span.first_seq,
-                    least_epoch: span.first_epoch,
+                    least_epoch: span.first_epoch.max(self.epoch),
                 };
                 Walker::new(
                     self.layout.clone(),
@@ -195,6 +198,7 @@ impl ShardStream {
                 return Err(below_end(span, place, reason, self.generation));
             }
             self.read_len += header.disk_len();
+            self.epoch = header.epoch;
             let last_kept_seq = span.last_kept_seq;
             self.batch = Some(OpenBatch { header, at: 0, next_at: 0, last_kept_seq });
             return Ok(true);
