@@ -5,6 +5,7 @@
 //! | [`Ledger`] | what was appended, acknowledged and reported, and what must hold after a power cut; no disk |
 //! | [`Images`] | what a power cut can leave of a trace that a [`Recorder`](corewal_disk::Recorder) wrote; no log |
 //! | [`MemoryDisk`] | a disk in memory, to recover images on |
+//! | [`sim`] | histories of the engine on a simulated disk |
 //! | [`Run`] | a run of the engine on a real disk, recorded, and the checks of its images |
 //!
 //! `scripts/recorded-runs` records runs with every engine and sync method, cuts the power at every moment of
@@ -19,6 +20,7 @@ mod plan;
 mod rng;
 mod run;
 mod saved;
+pub mod sim;
 mod survey;
 
 pub use check::{check_image, read_log};

@@ -37,7 +37,9 @@ use crate::Options;
 use crate::error::{IoFault, RecoverError};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
-use crate::recovery::{Cursor, Opened, ShardStream, Span, Step, Walker, judged, open_segment};
+use crate::recovery::{
+    Cursor, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
+};
 
 pub use corewal_format::{
     BatchFlags, BatchHeader, Checkpoint, CurrentRun, EntryFlags, EntryView, Manifest, Run,
@@ -148,7 +150,7 @@ impl Inspection {
             foreign: Vec::new(),
         };
         let layout = &inspection.layout;
-        let listing = match judged(layout) {
+        let listing = match judged(layout, Scan::AtOnce) {
             Ok(None) => return Err(RecoverError::NoLog { dir: layout.dir.clone() }),
             Ok(Some(snapshot)) => {
                 inspection.report = Some(snapshot.report());

@@ -84,7 +84,8 @@ pub enum Preparing {
     /// A background thread of the log.
     #[default]
     Thread,
-    /// Nobody but calls of [`Log::prepare`](crate::Log::prepare): for deterministic tests.
+    /// Nobody but calls of [`Log::prepare`](crate::Log::prepare): for deterministic tests. The log then starts
+    /// no thread at all; recovery looks at one shard after the other.
     Manual,
 }
 

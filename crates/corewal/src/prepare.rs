@@ -262,7 +262,9 @@ impl Recipe {
         number: SegmentNumber,
         len: u64,
     ) -> Result<Prepared, IoFault> {
-        if let Some(number) = queue.lock().unremoved.take()
+        // Taken in a statement of its own: in the condition, the state would stay locked.
+        let unremoved = queue.lock().unremoved.take();
+        if let Some(number) = unremoved
             && let Err(fault) = self.remove(queue.shard, number)
         {
             queue.lock().unremoved = Some(number);

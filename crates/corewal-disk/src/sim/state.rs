@@ -238,7 +238,8 @@ impl State {
             return len;
         }
         let own = file.size.next_multiple_of(SPACE_UNIT);
-        let most = own + capacity.saturating_sub(self.used());
+        let free = capacity.saturating_sub(self.used());
+        let most = own + free - free % SPACE_UNIT;
         index(most.saturating_sub(at).min(len as u64))
     }
 

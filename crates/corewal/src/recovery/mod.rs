@@ -40,6 +40,7 @@ pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use open::end_run;
 pub(crate) use reader::take as judged;
+pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
 
@@ -74,7 +75,7 @@ impl Recovery {
         create_dir(&layout)?;
         let lock = take_lock(&layout, &options)?;
         manifests::sync(&layout)?;
-        let snapshot = Snapshot::take(&layout, snapshot::Sync::First)?;
+        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))?;
         let (merge, mut report) = match &snapshot {
             Some(snapshot) => (Merge::new(snapshot.streams(&layout)), snapshot.report()),
             None => (Merge::new(Vec::new()), Report::default()),

@@ -3,7 +3,7 @@
 use crate::error::RecoverError;
 use crate::layout::Layout;
 use crate::recovery::merge::Merge;
-use crate::recovery::snapshot::{Refused, Snapshot, Sync};
+use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
 use crate::recovery::{Entry, Report};
 use crate::{Options, RecoverError::NoLog};
 
@@ -25,7 +25,8 @@ impl LogReader {
     pub(crate) fn start(options: &Options) -> Result<Self, RecoverError> {
         let started = std::time::Instant::now();
         let layout = Layout { disk: options.disk.clone(), dir: options.dir.clone() };
-        let snapshot = take(&layout)?.ok_or(NoLog { dir: layout.dir.clone() })?;
+        let snapshot =
+            take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
         Ok(Self { merge: Merge::new(snapshot.streams(&layout)), report })
@@ -50,10 +51,10 @@ impl LogReader {
 
 /// Damage counts only if it is seen twice in one place under one manifest: the log may have been opened,
 /// closed or rotated while it was read.
-pub(crate) fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
+pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, RecoverError> {
     let mut seen = None;
     for _ in 0..ATTEMPTS {
-        let refused = match Snapshot::try_take(layout, Sync::Never) {
+        let refused = match Snapshot::try_take(layout, Sync::Never, scan) {
             Ok(snapshot) => return Ok(snapshot),
             Err(refused) => refused,
         };
@@ -63,7 +64,7 @@ pub(crate) fn take(layout: &Layout) -> Result<Option<Snapshot>, RecoverError> {
         }
         seen = Some(now);
     }
-    Snapshot::take(layout, Sync::Never).map_err(|error| absent(layout, error))
+    Snapshot::take(layout, Sync::Never, scan).map_err(|error| absent(layout, error))
 }
 
 fn fingerprint(refused: &Refused) -> (corewal_format::Generation, String) {

@@ -16,6 +16,7 @@ use crate::recovery::judge::{self, Claims, Ending};
 use crate::recovery::report::{Report, RunEnd, ShardReport};
 use crate::recovery::stream::{ShardStream, Span};
 use crate::recovery::walk::{Opened, open_segment};
+use crate::{Options, Preparing};
 
 /// Whether files are synced before they are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,24 @@ pub(crate) enum Sync {
     First,
     /// A reader beside a writer: changes nothing.
     Never,
+}
+
+/// How the shards are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// Each by a thread of its own, but for the first.
+    AtOnce,
+    /// One after the other, on the calling thread.
+    InTurn,
+}
+
+impl Scan {
+    pub(crate) fn of(options: &Options) -> Self {
+        match options.preparing {
+            Preparing::Thread => Self::AtOnce,
+            Preparing::Manual => Self::InTurn,
+        }
+    }
 }
 
 /// A log that was judged sound.
@@ -45,12 +64,20 @@ pub(crate) struct Refused {
 
 impl Snapshot {
     /// Reads and judges the log; `None` if there is none yet.
-    pub(crate) fn take(layout: &Layout, sync: Sync) -> Result<Option<Self>, RecoverError> {
-        Self::try_take(layout, sync).map_err(|refused| refused.error)
+    pub(crate) fn take(
+        layout: &Layout,
+        sync: Sync,
+        scan: Scan,
+    ) -> Result<Option<Self>, RecoverError> {
+        Self::try_take(layout, sync, scan).map_err(|refused| refused.error)
     }
 
     /// The same, telling under which manifest damage was seen.
-    pub(crate) fn try_take(layout: &Layout, sync: Sync) -> Result<Option<Self>, Refused> {
+    pub(crate) fn try_take(
+        layout: &Layout,
+        sync: Sync,
+        scan: Scan,
+    ) -> Result<Option<Self>, Refused> {
         let unknown = |error: RecoverError| Refused { generation: Generation(0), error };
         let listing = layout.list().map_err(|error| unknown(error.into()))?;
         let manifest = match manifests::read(layout, &listing).map_err(unknown)? {
@@ -58,7 +85,7 @@ impl Snapshot {
             Found::Log(manifest) => *manifest,
         };
         let generation = manifest.generation;
-        Self::judge(layout, listing, manifest, sync)
+        Self::judge(layout, listing, manifest, sync, scan)
             .map(Some)
             .map_err(|error| Refused { generation, error })
     }
@@ -68,6 +95,7 @@ impl Snapshot {
         listing: Listing,
         manifest: Manifest,
         sync: Sync,
+        scan: Scan,
     ) -> Result<Self, RecoverError> {
         if let Some(damage) = stray_segment(layout, &listing, &manifest)? {
             return Err(RecoverError::Damaged(Box::new(damage)));
@@ -91,16 +119,19 @@ impl Snapshot {
             }
             facts::gather(plan)
         };
-        let gathered = std::thread::scope(|scope| {
-            // The first shard on this thread: a log of one needs no other.
-            let threads: Vec<_> =
-                plans.iter().skip(1).map(|&plan| scope.spawn(move || gather(plan))).collect();
-            let first = plans.first().map(|&plan| gather(plan));
-            let others = threads.into_iter().map(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            first.into_iter().chain(others).collect::<Result<Vec<RunFacts>, IoFault>>()
-        })?;
+        let gathered = match scan {
+            Scan::InTurn => plans.iter().map(|&plan| gather(plan)).collect(),
+            Scan::AtOnce => std::thread::scope(|scope| {
+                // The first shard on this thread: a log of one needs no other.
+                let threads: Vec<_> =
+                    plans.iter().skip(1).map(|&plan| scope.spawn(move || gather(plan))).collect();
+                let first = plans.first().map(|&plan| gather(plan));
+                let others = threads.into_iter().map(|thread| {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                });
+                first.into_iter().chain(others).collect::<Result<Vec<RunFacts>, IoFault>>()
+            }),
+        }?;
         let claims = Claims {
             manifest_committed: manifest.committed_epoch,
             committed: furthest(gathered.iter().filter_map(|facts| facts.committed)),

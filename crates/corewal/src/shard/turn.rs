@@ -62,7 +62,7 @@ impl ShardWriter {
         }
         Ok(if self.ring.in_flight() > 0 {
             Turn::Sleep
-        } else if self.is_drained() || self.ready.is_empty() && self.open.is_none() {
+        } else if self.ready.is_empty() && self.open.as_ref().is_none_or(OpenBatch::is_empty) {
             Turn::Idle(vouch_in.or(sync_in))
         } else {
             Turn::Again
@@ -212,7 +212,8 @@ impl ShardWriter {
         let due_in = (since + self.shared.options.vouch_after).saturating_sub(now);
         if due_in.is_zero() {
             self.seal_promises();
-            return None;
+            // Still drained: there was no segment for it, and it is tried again.
+            return self.is_drained().then_some(self.shared.options.vouch_after);
         }
         Some(due_in)
     }
