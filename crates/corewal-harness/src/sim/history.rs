@@ -328,6 +328,9 @@ impl DiskPlan {
     }
 }
 
+/// Draws an operation for one of so many shards.
+type MakeOp = fn(&mut Rng, u16, &Geometry) -> Op;
+
 /// What a seed turns on.
 struct Swarm {
     rng: Rng,
@@ -340,7 +343,7 @@ struct Swarm {
     resharding: bool,
     damages: bool,
     /// Weights of the kinds of operations.
-    weights: Vec<(u64, fn(&mut Rng, u16, &Geometry) -> Op)>,
+    weights: Vec<(u64, MakeOp)>,
     geometry: Geometry,
 }
 
