@@ -122,22 +122,6 @@ fn a_next_segment_that_cannot_be_read_is_no_end() {
     }
 }
 
-/// Whichever sync fails while the log is created and opened: what was written to the file before is not believed
-/// when a later manifest is written.
-#[test]
-fn a_manifest_file_whose_sync_failed_is_not_used_again() {
-    for after in 0..16 {
-        let geometry = Geometry { buffered: true, ..Geometry::small(1, SyncMethod::AfterWrite) };
-        let mut first = life(geometry, vec![Op::Append(0, 40), Op::Sync(0)]);
-        first.end = End::Drop;
-        first.faults =
-            vec![FaultPlan { kind: FaultKind::SyncError, path: String::new(), when: Ok(after) }];
-        let mut history = history(vec![first]);
-        history.disk.direct = false;
-        check(&history);
-    }
-}
-
 /// The directory cannot be synced for a while: neither can what failed be removed. Preparing goes on afterwards.
 #[test]
 fn a_segment_that_can_neither_be_prepared_nor_removed_is_tried_again() {

@@ -161,22 +161,6 @@ impl ManifestWriter {
 
 /// Temporary file, fsync, rename over the generation before the last, fsync of the directory.
 fn write(layout: &Layout, manifest: &Manifest) -> Result<(), IoFault> {
-    let next = layout.manifest_next();
-    if let Err(fault) = write_next(layout, manifest) {
-        // After a failed sync nothing is known of this file any more: no later manifest may be written to it.
-        let _ = layout.disk.remove(&next);
-        return Err(fault);
-    }
-    let slot = layout.manifest(manifest.generation);
-    layout.disk.rename(&next, &slot).doing("rename", &next)?;
-    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
-    // Space for the generation after this one. Without it the next write may fail on a full disk, and says so.
-    let _ = next_file(layout, NEXT_LEN);
-    Ok(())
-}
-
-/// Writes the temporary file; its bytes are durable when this returns.
-fn write_next(layout: &Layout, manifest: &Manifest) -> Result<(), IoFault> {
     let encoded = manifest.encode();
     let next = layout.manifest_next();
     let file = next_file(layout, encoded.len() as u64)?;
@@ -185,7 +169,13 @@ fn write_next(layout: &Layout, manifest: &Manifest) -> Result<(), IoFault> {
     let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
     block[..encoded.len()].copy_from_slice(&encoded);
     file.write_at(&block, 0).doing("write", &next)?;
-    file.sync_all().doing("sync", &next)
+    file.sync_all().doing("sync", &next)?;
+    let slot = layout.manifest(manifest.generation);
+    layout.disk.rename(&next, &slot).doing("rename", &next)?;
+    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
+    // Space for the generation after this one. Without it the next write may fail on a full disk, and says so.
+    let _ = next_file(layout, NEXT_LEN);
+    Ok(())
 }
 
 /// The file that the next manifest is written to, with at least `len` bytes allocated.

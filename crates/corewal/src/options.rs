@@ -214,7 +214,8 @@ impl Options {
         self
     }
 
-    /// How many epochs a shard may close ahead of the committed one; at least 1.
+    /// How many epochs a shard may close ahead of the committed one; at least 1. A block for each is kept free,
+    /// so a segment must hold them.
     #[must_use]
     pub fn pipeline_bound(mut self, epochs: u32) -> Self {
         self.pipeline_bound = epochs;
@@ -305,6 +306,7 @@ impl Options {
         let blocks = |bytes: u64| block > 0 && bytes.is_multiple_of(block);
         let smallest_segment = block * (u64::from(HEADER_BLOCKS) + 1);
         let max_batch = self.max_batch as u64;
+        let reserve = (u64::from(self.pipeline_bound) + 1) * block;
         let largest_record_batch =
             BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(self.max_record.min(1 << 40));
         let rules: [(&'static str, &dyn fmt::Display, bool, String); 10] = [
@@ -361,8 +363,12 @@ impl Options {
             (
                 "pipeline_bound",
                 &self.pipeline_bound,
-                (1..=1024).contains(&self.pipeline_bound),
-                "from 1 to 1024".into(),
+                (1..=1024).contains(&self.pipeline_bound) && reserve <= self.segment_room(),
+                format!(
+                    "from 1 to 1024, and with a block for each of these epochs and one more at most what a \
+                     segment holds ({} bytes)",
+                    self.segment_room()
+                ),
             ),
         ];
         match rules.into_iter().find(|(.., holds, _)| !holds) {

@@ -497,16 +497,10 @@ impl Swarm {
                 None => Op::Append(shard, 10),
             });
         }
-        // A failed sync of direct writes leaves them in the device's cache, where everything sees them and no
-        // later sync covers them: no log can notice before the power is cut. Nor can it know of a failed sync of
-        // the file that becomes a manifest, if the process is killed at once.
-        let must_cut = faults.iter().any(|it| {
-            it.kind == FaultKind::SyncError && (!geometry.buffered || it.path.is_empty())
-        });
         let end = match rng.below(10) {
-            0..3 if self.kills && !must_cut => End::Kill,
-            3 if !must_cut => End::Drop,
-            4 | 5 if self.closes && !must_cut => End::Close,
+            0..3 if self.kills => End::Kill,
+            3 => End::Drop,
+            4 | 5 if self.closes => End::Close,
             6 if self.closes => End::CloseAndCut(CutPlan::drawn(rng)),
             _ => End::Cut(CutPlan::drawn(rng)),
         };

@@ -162,6 +162,11 @@ impl Flight {
         self.syncing.is_none() && !self.written.is_empty()
     }
 
+    /// The last of the batches that wait for a sync.
+    pub(crate) fn last_written(&self) -> Option<BatchNumber> {
+        self.written.back().map(|stretch| stretch.last.number)
+    }
+
     /// Starts a sync of the first file that has written batches; it will cover what is written now.
     pub(crate) fn start_sync(&mut self) -> Option<FileSlot> {
         if self.syncing.is_none() {

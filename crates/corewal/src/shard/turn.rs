@@ -298,7 +298,7 @@ impl ShardWriter {
             return None;
         }
         match self.shared.options.policy {
-            _ if self.sync_wanted => Some(Duration::ZERO),
+            _ if self.sync_wanted || self.durable().0 < self.sync_until => Some(Duration::ZERO),
             Policy::EveryBatch => Some(Duration::ZERO),
             Policy::OnDemand => None,
             Policy::Interval(interval) => {
@@ -309,10 +309,14 @@ impl ShardWriter {
     }
 
     fn push_sync(&mut self) {
-        let Some(file) = self.flight.start_sync() else { return };
-        if matches!(self.shared.options.policy, Policy::Interval(_)) {
-            self.last_sync = self.shared.options.disk.now();
+        if self.durable().0 >= self.sync_until {
+            // One sync covers one file: those of the other files that wait now follow without another reason.
+            self.sync_until = self.flight.last_written().unwrap_or_default();
+            if matches!(self.shared.options.policy, Policy::Interval(_)) {
+                self.last_sync = self.shared.options.disk.now();
+            }
         }
+        let Some(file) = self.flight.start_sync() else { return };
         self.sync_wanted = false;
         self.stats.syncs += 1;
         let token = self.token(Job::Sync);

@@ -112,6 +112,7 @@ impl Seat {
             idle_since: None,
             last_sync: Duration::ZERO,
             sync_wanted: false,
+            sync_until: BatchNumber(0),
             is_closed: false,
             scratch: Arena::new(),
             stats: ShardStats::default(),
@@ -159,6 +160,8 @@ pub struct ShardWriter {
     pub(super) idle_since: Option<Duration>,
     pub(super) last_sync: Duration,
     pub(super) sync_wanted: bool,
+    /// Syncs go on, file by file, until this batch is durable.
+    pub(super) sync_until: BatchNumber,
     is_closed: bool,
     scratch: Arena,
     pub(super) stats: ShardStats,

@@ -1,6 +1,7 @@
 //! What the engine does, over every sync method, policy and ring: records of every size, rotation, policies,
 //! vouches, epochs, typed records, closing and reopening.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use corewal::{
@@ -23,6 +24,15 @@ const METHODS: [SyncMethod; 3] = [SyncMethod::Dsync, SyncMethod::AfterWrite, Syn
 
 fn policies() -> [Policy; 3] {
     [Policy::EveryBatch, Policy::Interval(Duration::ZERO), Policy::OnDemand]
+}
+
+/// Stops other threads, also when a test fails.
+struct AtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for AtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// Bytes that differ from place to place.
@@ -333,7 +343,7 @@ fn on_demand_the_frontier_moves_by_a_sync_alone() {
     let (log, mut writer) = open_one(options);
     for n in 0..5 {
         append(&log, &mut writer, &format!("{n}"));
-        while writer.turn().unwrap() != Turn::Idle(None) {}
+        assert_eq!(settle(&mut writer), Turn::Idle(None));
         tap.state().now += Duration::from_secs(3600);
     }
     assert_eq!(writer.frontier(), Seq(0));
@@ -370,14 +380,58 @@ fn at_an_interval_the_frontier_stands_until_it_is_over() {
     writer.wait(stamp).unwrap();
 }
 
+/// Defect 5: when the interval is over, every segment that was written to is synced, however many there are.
+#[test]
+fn at_an_interval_every_segment_that_was_written_to_is_synced() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    let interval = Duration::from_millis(100);
+    let (log, mut writer) =
+        open_one(tiny(&dir).policy(Policy::Interval(interval)).disk(tap.clone()));
+    for round in 1..4 {
+        for n in 0..40 {
+            append(&log, &mut writer, &format!("{round} {n} {}", "x".repeat(700)));
+        }
+        settle(&mut writer);
+        assert_eq!(writer.frontier(), Seq((round - 1) * 40), "the interval is not over");
+        tap.state().now += interval;
+        settle(&mut writer);
+        assert_eq!(writer.frontier(), Seq(round * 40));
+    }
+    assert!(writer.stats().rotations > 10);
+}
+
+/// Whatever the options, a log whose disk has room takes appends.
+#[test]
+fn a_reserve_that_no_segment_can_hold_is_refused() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    // A segment of tiny logs has 14 blocks: 13 barriers and a vouch.
+    let error = tiny(&dir).pipeline_bound(14).validate().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "option pipeline_bound is 14: from 1 to 1024, and with a block for each of these epochs and one \
+         more at most what a segment holds (7168 bytes)"
+    );
+    let (log, mut writer) = open_one(tiny(&dir).pipeline_bound(13));
+    for n in 0..100 {
+        append(&log, &mut writer, &format!("{n}"));
+    }
+    writer.sync().unwrap();
+    drop((writer, log));
+    assert_eq!(recovered(tiny(&dir)).len(), 100);
+}
+
 /// Turns until nothing is in flight, and says what the last turn said.
 fn settle(writer: &mut ShardWriter) -> Turn {
-    loop {
+    for _ in 0..10_000 {
         match writer.turn().unwrap() {
             Turn::Again | Turn::Sleep => {}
             idle @ Turn::Idle(_) => return idle,
         }
     }
+    panic!("never idle");
 }
 
 /// History 10: an idle shard vouches for its last acknowledgements; until then damage to them reads as torn.
@@ -487,16 +541,16 @@ fn the_log_closes_an_epoch_everywhere_also_on_idle_shards() {
     let dir = home.path().join("log");
     let mut log = open(tiny(&dir).shards(3).engine(Engine::Auto));
     let seats = log.take_seats();
-    let (stop, is_done) =
-        (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::Ordering::SeqCst);
+    let stop = AtomicBool::new(false);
     let barrier = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
+        let _end = AtTheEnd(&stop);
         for seat in seats {
             let (stop, barrier) = (&stop, &barrier);
             scope.spawn(move || {
                 let mut writer = seat.sit().unwrap();
                 barrier.wait();
-                while !stop.load(is_done) {
+                while !stop.load(Ordering::SeqCst) {
                     if let Turn::Sleep | Turn::Idle(_) = writer.turn().unwrap() {
                         writer.sleep(None).unwrap();
                     }
@@ -510,7 +564,6 @@ fn the_log_closes_an_epoch_everywhere_also_on_idle_shards() {
             log.wait_epoch(epoch).unwrap();
             assert_eq!(log.committed_epoch(), epoch);
         }
-        stop.store(true, is_done);
     });
     let committed = log.committed_epoch();
     assert_eq!(log.close().unwrap().closed.len(), 3);
@@ -824,7 +877,11 @@ fn options_that_cannot_be_are_refused_with_their_rule() {
             "option max_record is 0: at least 1, and with its headers at most max_batch",
         ),
         (base().prepared_ahead(0), "option prepared_ahead is 0: from 1 to 64"),
-        (base().pipeline_bound(0), "option pipeline_bound is 0: from 1 to 1024"),
+        (
+            base().pipeline_bound(0),
+            "option pipeline_bound is 0: from 1 to 1024, and with a block for each of these epochs and one \
+             more at most what a segment holds (67100672 bytes)",
+        ),
     ];
     for (options, text) in cases {
         assert_eq!(options.validate().unwrap_err().to_string(), text);
@@ -844,11 +901,12 @@ fn segments_that_are_prepared_by_several_threads_are_one_file_each() {
     for incarnation in 0..4 {
         let options = tiny(&dir).prepared_ahead(8).preparing(corewal::Preparing::Thread);
         let (log, mut writer) = open_one(options);
-        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let is_done = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            let _end = AtTheEnd(&is_done);
             for _ in 0..3 {
                 scope.spawn(|| {
-                    while !is_done.load(std::sync::atomic::Ordering::SeqCst) {
+                    while !is_done.load(Ordering::SeqCst) {
                         log.prepare();
                     }
                 });
@@ -858,7 +916,6 @@ fn segments_that_are_prepared_by_several_threads_are_one_file_each() {
                 commit(&log, &mut writer, &text);
                 kept.push(text);
             }
-            is_done.store(true, std::sync::atomic::Ordering::SeqCst);
         });
         drop((writer, log));
         assert!(recovered(tiny(&dir)) == kept, "incarnation {incarnation}");

@@ -291,14 +291,18 @@ fn a_segment_is_durable_before_its_first_batch() {
     use crate::support::tap::Event;
     let home = temp_dir();
     let dir = home.path().join("log");
-    let mut recycled = 0;
+    let (mut recycled, mut unfilled) = (0, 0);
     for incarnation in 1..4 {
         let tap = Tap::new(&dir);
         let (log, mut writer) = open_one(tiny(&dir).disk(tap.clone()));
-        for n in 0..40 {
-            log.prepare();
+        for n in 0..90 {
+            // The first ahead, the rest when the writer stands still: such a segment is not filled.
+            if n < 20 {
+                log.prepare();
+            }
             commit(&log, &mut writer, &format!("{n}"));
         }
+        unfilled += writer.stats().unfilled;
         let events = tap.events();
         let mut segments = 0;
         for (index, event) in events.iter().enumerate() {
@@ -331,7 +335,7 @@ fn a_segment_is_durable_before_its_first_batch() {
         }
         assert!(segments > 2, "incarnation {incarnation}: {segments} segments");
     }
-    assert!(recycled > 0);
+    assert!(recycled > 0 && unfilled > 0, "{recycled} recycled, {unfilled} unfilled");
 }
 
 /// Defect 34: the directory of a new log is durable too, also one that is named relative to the process.

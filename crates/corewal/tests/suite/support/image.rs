@@ -17,7 +17,7 @@ pub(crate) const LOG: LogId = LogId(*b"an image by hand");
 /// Size of a block in images, in bytes.
 pub(crate) const BLOCK: u32 = 512;
 /// Size of a segment in images, in bytes.
-pub(crate) const SEGMENT: u64 = 65536;
+pub(crate) const SEGMENT: u64 = 262_144;
 /// Where the first batch of a segment stands.
 pub(crate) const FIRST: u64 = 1024;
 
