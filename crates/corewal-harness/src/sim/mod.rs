@@ -5,6 +5,8 @@
 //! | `history` | what is done, as data: drawn from a seed, and shown for replay |
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
+//! | `payload` | what entries are made of |
+//! | `reading` | a whole log, read |
 //! | `anatomy` | what stands on the disk, read by the format alone |
 //! | `damage` | what must come of a log that was damaged |
 //! | `small` | every small history |
@@ -17,6 +19,8 @@ mod anatomy;
 mod damage;
 mod finding;
 mod history;
+mod payload;
+mod reading;
 mod session;
 mod shrink;
 mod small;

@@ -14,7 +14,8 @@ use corewal_format::HEADER_BLOCKS;
 use crate::sim::Finding;
 use crate::sim::anatomy::{Anatomy, Seal, Seals};
 use crate::sim::history::{Geometry, VOUCH_AFTER};
-use crate::sim::world::{self, BatchSpot, Unread};
+use crate::sim::payload::BatchSpot;
+use crate::sim::reading::{Unread, read};
 use crate::{Ledger, Violation};
 
 /// More turns than anything takes.
@@ -587,7 +588,7 @@ impl<'a> Session<'a> {
     pub(crate) fn read_beside(&mut self, geometry: &Geometry) -> Result<(), Stop> {
         *self.clock += 1;
         let found = match Log::read(geometry.options(&self.disk)) {
-            Ok(mut reader) => world::read(&mut reader),
+            Ok(mut reader) => read(&mut reader),
             Err(error) => Err(Unread::Refused(error)),
         };
         match found {

@@ -5,20 +5,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal::{
-    BatchNumber, Epoch, Log, LogId, LogReader, OpenError, Policy, Reason, RecoverError, Recovery,
-    SegmentNumber, Seq, ShardId, Stamp,
-};
+use corewal::{Log, OpenError, Policy, Reason, RecoverError, Recovery, Seq, ShardId, Stamp};
 use corewal_disk::Disk;
 use corewal_disk::sim::{Cut, SimDisk};
-use corewal_format::{BatchFlags, BatchHeader};
 
 use crate::sim::anatomy::{Anatomy, Seals};
 use crate::sim::damage::{self, Damage};
 use crate::sim::history::{CutPlan, End, Geometry, History, Lie, LifePlan, Op};
+use crate::sim::payload::{image, payload};
+use crate::sim::reading::{Unread, read};
 use crate::sim::session::{Excuses, Session, Stop};
 use crate::sim::{DIR, Finding};
-use crate::{Item, Ledger, Recovered, Rng, Violation};
+use crate::{Ledger, Recovered, Rng, Violation};
 
 /// What was gone through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -490,54 +488,6 @@ fn act(
     }
 }
 
-/// Bytes that differ from those of every other entry.
-fn payload(number: u64, len: usize) -> Vec<u8> {
-    let mut rng = Rng::of(number, 0xbeef);
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        bytes.extend(rng.next().to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-/// An entry that holds, at every place where a block can begin, the header of a batch of another log, made for
-/// just that place: as when a log is copied into a log.
-fn image(session: &Session<'_>, geometry: &Geometry, shard: u16) -> Vec<u8> {
-    const BEFORE_PAYLOAD: usize = 128;
-    let block_len = geometry.block_len as usize;
-    let (shard, place) = session.next_place(shard);
-    let (segment, block) = place;
-    let mut bytes = vec![0; (3 * block_len - BEFORE_PAYLOAD).min(geometry.max_record())];
-    for index in 1..3_u32 {
-        let at = index as usize * block_len - BEFORE_PAYLOAD;
-        let header = BatchHeader {
-            flags: BatchFlags::VOUCH,
-            shard,
-            segment,
-            incarnation: session.incarnation(),
-            block: block + index,
-            block_len: geometry.block_len,
-            number: BatchNumber(1 << 40),
-            first_seq: Seq(1 << 40),
-            last_delta: 0,
-            epoch: Epoch(1 << 40),
-            durable_batch: BatchNumber((1 << 40) - 1),
-            durable_seq: Seq((1 << 40) - 1),
-            committed_epoch: Epoch((1 << 40) - 1),
-            entry_count: 0,
-            body_len: 0,
-            body_crc: 0,
-        };
-        if let Some(part) = bytes.get_mut(at..)
-            && part.len() >= corewal_format::BATCH_HEADER_LEN
-        {
-            header.encode(LogId(*b"some other log's"), part);
-        }
-    }
-    bytes
-}
-
 /// What the log answers about entries of earlier lives.
 fn check_standing(log: &Log, lost: &[Stamp], kept: &BTreeMap<ShardId, Seq>) -> Result<(), Finding> {
     for &stamp in lost.iter().rev().take(3) {
@@ -547,66 +497,6 @@ fn check_standing(log: &Log, lost: &[Stamp], kept: &BTreeMap<ShardId, Seq>) -> R
         }
     }
     Ok(())
-}
-
-/// Where a batch is expected to be placed, for a shard: segment and block.
-pub(crate) type BatchSpot = (SegmentNumber, u32);
-
-#[derive(Debug)]
-pub(crate) enum Unread {
-    Refused(RecoverError),
-    Broken(Violation),
-}
-
-/// What gives entries.
-pub(crate) trait Entries {
-    fn committed(&self) -> Epoch;
-    fn next_item(&mut self) -> Result<Option<(Item, bool)>, RecoverError>;
-}
-
-fn item(entry: &corewal::Entry<'_>) -> (Item, bool) {
-    let item = Item {
-        stamp: entry.stamp(),
-        kind: entry.kind(),
-        payload: entry.bytes().into(),
-        continues: entry.group_continues(),
-    };
-    (item, entry.is_committed())
-}
-
-impl Entries for Recovery {
-    fn committed(&self) -> Epoch {
-        self.report().committed_epoch
-    }
-
-    fn next_item(&mut self) -> Result<Option<(Item, bool)>, RecoverError> {
-        Ok(self.next_entry()?.as_ref().map(item))
-    }
-}
-
-impl Entries for LogReader {
-    fn committed(&self) -> Epoch {
-        self.report().committed_epoch
-    }
-
-    fn next_item(&mut self) -> Result<Option<(Item, bool)>, RecoverError> {
-        Ok(self.next_entry()?.as_ref().map(item))
-    }
-}
-
-/// Reads everything.
-pub(crate) fn read(entries: &mut impl Entries) -> Result<Recovered, Unread> {
-    let mut recovered = Recovered { committed: entries.committed(), ..Recovered::default() };
-    let mut is_beginning = true;
-    while let Some((item, is_committed)) = entries.next_item().map_err(Unread::Refused)? {
-        is_beginning &= is_committed;
-        recovered.committed_count += usize::from(is_committed);
-        if is_committed && !is_beginning {
-            return Err(Unread::Broken(Violation::CommittedMark(recovered.committed)));
-        }
-        recovered.items.push(item);
-    }
-    Ok(recovered)
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
