@@ -1,7 +1,7 @@
 //! The open log: seats for its writers, epochs, and the clean close.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use corewal_disk::RingFacts;
@@ -9,7 +9,6 @@ use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, Shar
 
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError};
-use crate::manifests::ManifestWriter;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
 use crate::recovery::{LogReader, Recovery, Report, end_run};
@@ -43,7 +42,6 @@ use crate::{Options, SyncMethod};
 /// ```
 pub struct Log {
     shared: Arc<Shared>,
-    manifests: Mutex<ManifestWriter>,
     seats: Vec<Seat>,
     preparer: Option<JoinHandle<()>>,
     report: Report,
@@ -124,7 +122,7 @@ impl Log {
         LogReader::start(&options)
     }
 
-    pub(crate) fn start(shared: Arc<Shared>, manifests: ManifestWriter, report: Report) -> Self {
+    pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {
         let seats =
             (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
         let preparer = (shared.options.preparing == Preparing::Thread).then(|| {
@@ -138,7 +136,7 @@ impl Log {
                 })
                 .expect("the system starts a thread")
         });
-        Self { shared, manifests: Mutex::new(manifests), seats, preparer, report }
+        Self { shared, seats, preparer, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -201,7 +199,7 @@ impl Log {
     /// What became of an entry, by its stamp.
     #[must_use]
     pub fn standing(&self, stamp: Stamp) -> Standing {
-        let manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let manifests = self.shared.manifests();
         let Some(record) = manifests.written().shard(stamp.shard) else { return Standing::Unknown };
         if stamp.epoch >= self.shared.epochs.first() {
             return match self.frontier(stamp.shard) {
@@ -271,7 +269,7 @@ impl Log {
         self.stop_preparing();
         let untaken =
             self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
-        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut manifests = self.shared.manifests();
         let mut report = CloseReport::default();
         let mut next = manifests.written().clone();
         next.committed_epoch = self.shared.epochs.committed();

@@ -7,6 +7,7 @@ use corewal_format::{Incarnation, LogId, Seq, ShardId};
 
 use crate::Options;
 use crate::epoch::EpochBoard;
+use crate::manifests::ManifestWriter;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
@@ -22,9 +23,17 @@ pub(crate) struct Shared {
     pub(crate) recipe: Recipe,
     pub(crate) bell: Bell,
     pub(crate) epochs: EpochBoard,
+    /// Whoever changes what the manifest says holds it from reading the last one until the next is durable.
+    pub(crate) manifests: Mutex<ManifestWriter>,
     /// The active shards, by id from 0.
     pub(crate) shards: Box<[ShardShared]>,
     pub(crate) lock: Lock,
+}
+
+impl Shared {
+    pub(crate) fn manifests(&self) -> MutexGuard<'_, ManifestWriter> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What one shard shares with the rest.

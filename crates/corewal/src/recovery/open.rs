@@ -91,6 +91,7 @@ pub(crate) fn open(
         recipe,
         bell: Bell::default(),
         epochs,
+        manifests: Mutex::new(writer),
         shards: shards.into_boxed_slice(),
         lock,
     });
@@ -98,7 +99,7 @@ pub(crate) fn open(
     for shard in &shared.shards {
         shared.recipe.step(&shard.segments);
     }
-    Ok(Log::start(shared, writer, report))
+    Ok(Log::start(shared, report))
 }
 
 fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
