@@ -78,6 +78,14 @@ pub enum RecoverError {
     /// The log is damaged: something that must be there is not.
     #[error(transparent)]
     Damaged(Box<Damage>),
+    /// A replay above a fence cannot be complete: entries above it were released.
+    #[error("entries up to epoch {released} were released; a state of epoch {fence} is too old")]
+    Released {
+        /// The fence's epoch.
+        fence: Epoch,
+        /// The epoch of the checkpoint that released them.
+        released: Epoch,
+    },
     /// The operating system failed; says nothing about the log.
     #[error(transparent)]
     Io(#[from] IoFault),

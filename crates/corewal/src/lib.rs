@@ -88,6 +88,9 @@ pub use error::{
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
-pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
+pub use recovery::{
+    Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReplay,
+    ShardReport, StateMachine,
+};
 pub use shard::{Seat, ShardWriter, SitError, Turn};
 pub use stats::ShardStats;

@@ -64,6 +64,21 @@ impl Merge {
         }
     }
 
+    /// The streams, to be read one by one. What was not delivered of them comes then, or when the merge goes on.
+    pub(crate) fn part(&mut self) -> &mut [ShardStream] {
+        for Reverse((_, index)) in self.heads.drain() {
+            self.streams[index].hold();
+        }
+        if !matches!(self.state, State::Broken(_)) {
+            self.state = State::New;
+        }
+        &mut self.streams
+    }
+
+    pub(crate) fn streams(&self) -> &[ShardStream] {
+        &self.streams
+    }
+
     pub(crate) fn read_len(&self) -> u64 {
         self.streams.iter().map(ShardStream::read_len).sum()
     }

@@ -4,6 +4,7 @@ use crate::error::RecoverError;
 use crate::layout::Layout;
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
+use crate::recovery::stream::Selection;
 use crate::recovery::{Entry, Report};
 use crate::{Options, RecoverError::NoLog};
 
@@ -29,7 +30,7 @@ impl LogReader {
             take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
-        Ok(Self { merge: Merge::new(snapshot.streams(&layout)), report })
+        Ok(Self { merge: Merge::new(snapshot.streams(&layout, Selection::ALL)), report })
     }
 
     /// The next entry of the merged stream, borrowed from the reader's memory.

@@ -11,6 +11,8 @@ use corewal_format::{
 
 use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
 use crate::layout::Layout;
+use crate::recovery::facts::LastBatch;
+use crate::recovery::report::LeftOut;
 use crate::recovery::walk::{Cursor, Step, Walker};
 
 /// A stretch of a shard whose end is known.
@@ -43,6 +45,19 @@ impl From<&Run> for Span {
     }
 }
 
+/// What is delivered of a stream. All of it is read and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Nothing up to this stamp.
+    pub(crate) above: Option<Stamp>,
+    /// Nothing of a later epoch.
+    pub(crate) until: Option<Epoch>,
+}
+
+impl Selection {
+    pub(crate) const ALL: Self = Self { above: None, until: None };
+}
+
 /// The entries of one shard.
 #[derive(Debug)]
 pub(crate) struct ShardStream {
@@ -57,6 +72,15 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    selection: Selection,
+    /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
+    last: Option<LastBatch>,
+    /// What is of a later epoch than is wanted.
+    left_out: LeftOut,
+    /// The entry that the stream stands on was not delivered: the next advance stays there.
+    is_held: bool,
+    /// The stream ends here: whoever goes on gets the same error again, and never takes it for the end.
+    broken: Option<RecoverError>,
 }
 
 /// The batch that the stream is in; its bytes are in the walker's window.
@@ -79,8 +103,47 @@ impl ShardStream {
         generation: Generation,
         spans: VecDeque<Span>,
     ) -> Self {
-        let (walker, batch, epoch, read_len) = (None, None, Epoch(0), 0);
-        Self { layout, log, shard, generation, spans, walker, batch, epoch, read_len }
+        Self {
+            layout,
+            log,
+            shard,
+            generation,
+            spans,
+            walker: None,
+            batch: None,
+            epoch: Epoch(0),
+            read_len: 0,
+            selection: Selection::ALL,
+            last: None,
+            left_out: LeftOut::default(),
+            is_held: false,
+            broken: None,
+        }
+    }
+
+    /// Delivers only what is selected.
+    pub(crate) fn select(mut self, selection: Selection) -> Self {
+        self.selection = selection;
+        self
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The last batch of the selected epochs among those that were read, with the last seq that is kept.
+    pub(crate) fn last(&self) -> Option<LastBatch> {
+        self.last
+    }
+
+    /// What was read of later epochs than the selected ones.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// The next advance stays on the entry that the stream stands on.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -89,6 +152,27 @@ impl ShardStream {
 
     /// Moves to the next entry and returns its stamp.
     pub(crate) fn advance(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        if std::mem::take(&mut self.is_held) {
+            return Ok(self.entry().map(|(entry, _)| entry.stamp));
+        }
+        self.next_selected().inspect_err(|error| self.broken = Some(error.clone()))
+    }
+
+    /// The next entry that is wanted.
+    fn next_selected(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        loop {
+            match self.next_kept()? {
+                Some(stamp) if self.selection.above.is_some_and(|fence| stamp <= fence) => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    /// The next entry of the epochs that are wanted.
+    fn next_kept(&mut self) -> Result<Option<Stamp>, RecoverError> {
         loop {
             if let Some(batch) = &mut self.batch {
                 batch.at = batch.next_at;
@@ -100,6 +184,20 @@ impl ShardStream {
             if !self.next_batch()? {
                 return Ok(None);
             }
+            let Some(batch) = self.batch else { continue };
+            if self.selection.until.is_some_and(|until| batch.header.epoch > until) {
+                self.leave_out(&batch);
+                self.batch = None;
+                continue;
+            }
+            let OpenBatch { header, last_kept_seq, .. } = batch;
+            self.last = Some(LastBatch {
+                number: header.number,
+                segment: header.segment,
+                at: header.at(),
+                last_seq: header.last_seq().min(last_kept_seq),
+                epoch: header.epoch,
+            });
             if let Some(stamp) = self.settle() {
                 return Ok(Some(stamp));
             }
@@ -116,6 +214,23 @@ impl ShardStream {
     /// The bytes of the batch that the stream is in, from its header on.
     pub(crate) fn held(&self, header: &BatchHeader) -> &[u8] {
         self.walker.as_ref().expect("the stream is in a batch").held(header)
+    }
+
+    /// Counts a batch of a later epoch than is wanted.
+    fn leave_out(&mut self, batch: &OpenBatch) {
+        let mut at = 0;
+        while let Some((entry, next_at)) = self.entry_at(&OpenBatch { at, ..*batch })
+            && entry.stamp.seq <= batch.last_kept_seq
+        {
+            at = next_at;
+            let seq = entry.stamp.seq;
+            self.left_out.entries += 1;
+            self.left_out.seqs = match self.left_out.seqs {
+                None => Some((seq, seq)),
+                Some((first, _)) => Some((first, seq)),
+            };
+        }
+        self.left_out.bytes += batch.header.disk_len();
     }
 
     /// The stamp of the entry at the batch's offset, if it has one that is kept.

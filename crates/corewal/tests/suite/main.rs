@@ -4,9 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, also in its helpers")]
 
 mod bad_input;
+mod committed;
 mod crash_images;
 mod defects;
 mod engine;
 mod histories;
 mod locking;
+mod replay;
 mod support;
