@@ -6,17 +6,14 @@
 
 use corewal::Epoch;
 
-use crate::source::{Offset, Partition};
-use crate::time::Time;
+use crate::journal::Position;
 
 /// One epoch on one core.
 #[derive(Debug)]
 pub(crate) struct Cut<C> {
     pub(crate) epoch: Epoch,
-    /// Where the core's partitions go on behind the barrier.
-    pub(crate) offsets: Vec<(Partition, Offset)>,
-    /// The core's sources have nothing before this time behind the barrier.
-    pub(crate) watermark: Time,
+    /// Where the core's sources go on behind the barrier.
+    pub(crate) position: Position,
     /// What has changed in the core's state.
     pub(crate) changes: Vec<C>,
     /// What the core has put out.

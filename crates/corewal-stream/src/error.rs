@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corewal::{
-    AccessError, AppendError, CloseError, Epoch, Failure, OpenError, RecoverError, SitError, Stamp,
+    AccessError, AppendError, CloseError, Failure, Kind, OpenError, RecoverError,
+    SitError, Stamp,
 };
 
 /// Why a job ends early. What it had committed is there when it is resumed.
@@ -57,17 +58,20 @@ pub enum JobError {
     /// The cores stopped because another one failed.
     #[error("stopped because another core failed")]
     Halted,
-    /// A checkpoint could not be recorded.
-    #[error("checkpoint of epoch {epoch}: {cause}")]
-    Checkpoint {
-        /// Of which epoch.
-        epoch: Epoch,
-        /// Why.
-        cause: String,
+    /// An entry of the log is of a kind that this job does not write.
+    #[error("entry {stamp} is not of this job: its kind is {}", kind.0)]
+    Kind {
+        /// Which entry.
+        stamp: Stamp,
+        /// Its kind.
+        kind: Kind,
     },
     /// A core's thread panicked.
     #[error("core {0} panicked")]
     Panicked(usize),
+    /// The thread that makes checkpoints panicked.
+    #[error("the thread that makes checkpoints panicked")]
+    Keeper,
 }
 
 /// A file operation failed.

@@ -16,7 +16,7 @@ const QUEUE_CAPACITY: usize = 1024;
 
 /// What travels from one core to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message<E> {
+pub(crate) enum Message<E> {
     /// Something that happened.
     Event(E),
     /// No event before this time follows on this queue.
@@ -27,7 +27,7 @@ pub enum Message<E> {
 
 /// What an inbox gives to the stage behind it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrival<E> {
+pub(crate) enum Arrival<E> {
     /// An event, from any of the cores.
     Event(E),
     /// The least watermark over all cores has moved on to this time.
@@ -161,7 +161,10 @@ impl<E> Inbox<E> {
                 None => lane.queue.pop().ok(),
             };
             match message {
-                None => idle += 1,
+                None => {
+                    idle += 1;
+                    continue;
+                }
                 Some(Message::Event(event)) => return Some(Arrival::Event(event)),
                 Some(Message::Watermark(time)) => {
                     lane.watermark = lane.watermark.max(time);
@@ -176,6 +179,7 @@ impl<E> Inbox<E> {
                     }
                 }
             }
+            idle = 0;
         }
         None
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use corewal::Record;
 use jiff::civil::DateTime;
-use jiff::{Timestamp, ToSpan, Unit, tz::TimeZone};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::exchange::KeyHash;
 use crate::source::{Offset, PARTITIONS, Partition, index_of};

@@ -2,32 +2,28 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use corewal::Epoch;
-
 /// Asks every core's source for barriers: one each time that all of them together have read so many events.
 ///
 /// A number of events and not a time, so that a job needs no clock. A source that can be idle for long would
 /// ask by time as well.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    first: Epoch,
     epoch_events: u64,
     read: AtomicU64,
-    /// Barriers up to this one are asked for.
+    /// So many barriers are asked for.
     asked: AtomicU64,
-    /// The barrier that ends the job; 0 as long as it is not known.
+    /// The count with the barrier that ends the job; 0 as long as it is not known.
     last: AtomicU64,
     reading: AtomicUsize,
     is_halted: AtomicBool,
 }
 
 impl Pace {
-    pub(crate) fn new(first: Epoch, epoch_events: u64, cores: usize) -> Self {
+    pub(crate) fn new(epoch_events: u64, cores: usize) -> Self {
         Self {
-            first,
             epoch_events,
             read: AtomicU64::new(0),
-            asked: AtomicU64::new(first.before().0),
+            asked: AtomicU64::new(0),
             last: AtomicU64::new(0),
             reading: AtomicUsize::new(cores),
             is_halted: AtomicBool::new(false),
@@ -37,8 +33,7 @@ impl Pace {
     /// A core has read so many events more.
     pub(crate) fn record(&self, events: u64) {
         let read = self.read.fetch_add(events, Ordering::AcqRel) + events;
-        let asked = self.first.before().0 + read / self.epoch_events;
-        self.asked.fetch_max(asked, Ordering::AcqRel);
+        self.asked.fetch_max(read / self.epoch_events, Ordering::AcqRel);
     }
 
     /// A core has read all that it will ever read. The last one asks for the barrier that ends the job.
@@ -50,13 +45,14 @@ impl Pace {
         }
     }
 
-    /// Barriers up to this one are asked for.
-    pub(crate) fn asked(&self) -> Epoch {
-        Epoch(self.asked.load(Ordering::Acquire))
+    /// How many barriers every source is to have sent.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_last(&self, epoch: Epoch) -> bool {
-        self.last.load(Ordering::Acquire) == epoch.0
+    /// Whether the barrier that makes it `count` ends the job.
+    pub(crate) fn is_last(&self, count: u64) -> bool {
+        self.last.load(Ordering::Acquire) == count
     }
 
     /// A core has failed: the others end too.
@@ -66,5 +62,26 @@ impl Pace {
 
     pub(crate) fn is_halted(&self) -> bool {
         self.is_halted.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn barriers_follow_the_events_of_all_cores_and_one_ends_the_job() {
+        let pace = Pace::new(10, 2);
+        pace.record(9);
+        assert_eq!(pace.asked(), 0);
+        pace.record(13);
+        assert_eq!(pace.asked(), 2);
+        pace.end();
+        assert_eq!(pace.asked(), 2);
+        assert!(!pace.is_last(2));
+        pace.record(8);
+        pace.end();
+        assert_eq!(pace.asked(), 4);
+        assert!(pace.is_last(4) && !pace.is_last(3));
     }
 }

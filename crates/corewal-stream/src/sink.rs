@@ -186,19 +186,19 @@ mod tests {
 
     use super::*;
 
-    fn place(disk: &SimDisk) -> Place {
-        let place = Place::new(Arc::new(disk.clone()), "/job");
+    fn place(disk: &Arc<SimDisk>) -> Place {
+        let place = Place::new(disk.clone(), "/job");
         place.create().expect("the disk works");
         place
     }
 
-    fn output(disk: &SimDisk) -> String {
+    fn output(disk: &Arc<SimDisk>) -> String {
         String::from_utf8(collect(&place(disk)).expect("it is read")).expect("text")
     }
 
     #[test]
     fn a_sink_knows_what_it_has() {
-        let disk = SimDisk::new(1);
+        let disk = Arc::new(SimDisk::new(1));
         let place = place(&disk);
         let mut sink = Sink::open(&place, 0, 0, Epoch(0)).expect("a sink");
         sink.release(Epoch(3), b"b\n").expect("written");
@@ -214,12 +214,12 @@ mod tests {
     fn whatever_a_power_cut_leaves_of_the_file_is_made_whole_again() {
         let epochs = [(1, "one\n"), (2, "two\ntwo\n"), (4, "four\n")].map(|(e, l)| (Epoch(e), l));
         for seed in 0..200 {
-            let disk = SimDisk::new(seed);
+            let disk = Arc::new(SimDisk::new(seed));
             let mut sink = Sink::open(&place(&disk), 0, 0, Epoch(0)).expect("a sink");
             for (epoch, lines) in epochs {
                 sink.release(epoch, lines.repeat(100).as_bytes()).expect("written");
             }
-            let disk = disk.power_cut(&Cut::random(seed));
+            let disk = Arc::new(disk.power_cut(&Cut::random(seed)));
             let mut sink = Sink::open(&place(&disk), 0, 0, Epoch(0)).expect("a sink");
             for (epoch, lines) in epochs {
                 sink.release(epoch, lines.repeat(100).as_bytes()).expect("written");
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_file_shorter_than_its_checkpoint_says_is_refused() {
-        let disk = SimDisk::new(1);
+        let disk = Arc::new(SimDisk::new(1));
         let place = place(&disk);
         let mut sink = Sink::open(&place, 0, 0, Epoch(0)).expect("a sink");
         sink.release(Epoch(1), b"a\n").expect("written");

@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_comes_back_and_any_flipped_bit_is_noticed() {
-        let disk = SimDisk::new(1);
-        let place = Place::new(Arc::new(disk.clone()), "/job");
+        let disk = Arc::new(SimDisk::new(1));
+        let place = Place::new(disk.clone(), "/job");
         place.create().expect("the disk works");
         let image = Image::of(&state()).expect("archived");
         image.write(&place, Epoch(4), 1).expect("written");

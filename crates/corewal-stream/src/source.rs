@@ -23,11 +23,11 @@ pub struct Partition(pub u32);
 pub struct Offset(pub u64);
 
 /// Where every partition goes on; what is not in it begins at 0.
-pub type Offsets = BTreeMap<Partition, Offset>;
+pub(crate) type Offsets = BTreeMap<Partition, Offset>;
 
 /// Where an event stands among all events of a source that is dealt out one by one.
 #[must_use]
-pub fn index_of(partition: Partition, offset: Offset) -> u64 {
+pub(crate) fn index_of(partition: Partition, offset: Offset) -> u64 {
     offset.0 * u64::from(PARTITIONS) + u64::from(partition.0)
 }
 

@@ -25,7 +25,7 @@ pub trait Workload: Clone + Send + Sync + 'static {
     /// A change of an operator's state, as it is logged.
     type Change: Stored;
     /// One partition of the source.
-    type Reader: Iterator<Item = (Time, Self::Event)>;
+    type Reader: Iterator<Item = (Time, Self::Event)> + Send;
 
     /// How far behind the newest event of its partition an event may come, in milliseconds.
     const DISORDER_MS: u64;
