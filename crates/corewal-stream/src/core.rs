@@ -192,11 +192,12 @@ impl<W: Workload> Core<W> {
         Ok(self.journal.sleep(limit)?)
     }
 
-    /// Ends the core in good order, once it has [`Finished`](Polled::Finished).
+    /// Ends the core in good order, once it has [`Finished`](Polled::Finished): its output is durable then.
     ///
     /// # Errors
-    /// The shard has failed.
+    /// The shard has failed, or the output file.
     pub fn close(self) -> Result<(), JobError> {
+        self.sink.end().sync(self.index)?;
         Ok(self.journal.close()?)
     }
 

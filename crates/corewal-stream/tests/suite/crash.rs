@@ -89,9 +89,11 @@ fn one_life<W: Workload>(
     }
     let cores = 1 + u16::try_from(draw.below(4)).unwrap();
     match live(disk, workload, cores, draw) {
-        Ok(()) => (disk.clone(), End::Finished),
-        Err(error) => {
-            assert!(disk.is_stopped(), "nothing but the crash ends a job: {error}");
+        Ok(()) if !disk.is_stopped() => {
+            (Arc::new(disk.power_cut(&Cut::lose_all())), End::Finished)
+        }
+        outcome => {
+            assert!(disk.is_stopped(), "nothing but the crash ends a job: {outcome:?}");
             let next = match draw.below(3) {
                 0 => disk.kill(),
                 1 => disk.power_cut(&Cut::lose_all()),
@@ -108,7 +110,7 @@ fn history<W: Workload>(seed: u64, workload: &W, wanted: &[u8]) -> u64 {
     let mut disk = Arc::new(SimDisk::new(seed));
     for life in 1.. {
         // Longer and longer lives, so that every job ends.
-        let crash_after = 1 + draw.below(200 * life);
+        let crash_after = 1 + draw.below(100 * life);
         let (next, end) = one_life(&disk, workload, Some(crash_after), &mut draw);
         disk = next;
         if end == End::Finished {
