@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod demo;
 mod inspect;
 mod options;
 mod payload;
@@ -26,6 +27,10 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Demo(demo::Demo),
+    /// One life of the demo
+    #[command(hide = true)]
+    DemoLife(demo::Life),
 }
 
 const EXIT_CODES: &str = "\
@@ -40,6 +45,8 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Demo(demo) => demo.run(),
+        Verb::DemoLife(life) => life.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
