@@ -53,3 +53,8 @@ pub use source::{Offset, PARTITIONS, Partition};
 pub use time::Time;
 pub use window::{PaneChange, Windows};
 pub use workload::{Chain, Emit, Home, Operator, Stored, Workload};
+
+/// The examples of the document, run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/STREAM_PROCESSORS.md")]
+struct StreamProcessors;

@@ -53,6 +53,9 @@ impl Screen {
 
     /// Where everything is.
     pub(crate) fn show(&mut self, history: &History) {
+        if history.gauges.is_empty() {
+            return;
+        }
         let (closed, committed) = (history.closed(), history.committed());
         let lag = closed.saturating_sub(committed);
         match self {

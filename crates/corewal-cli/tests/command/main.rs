@@ -2,6 +2,7 @@
 
 mod append;
 mod damage;
+mod demo;
 mod full_disk;
 mod inspect;
 mod live;
