@@ -83,7 +83,7 @@ pub use corewal_format::{
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, WaitError, Witness,
+    ObserveError, OpenError, Reason, RecoverError, Source, TruncateError, WaitError, Witness,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
@@ -92,5 +92,5 @@ pub use recovery::{
     Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReplay,
     ShardReport, StateMachine,
 };
-pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use shard::{Seat, ShardWriter, SitError, Truncation, Turn};
 pub use stats::ShardStats;

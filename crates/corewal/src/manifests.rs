@@ -126,12 +126,14 @@ pub(crate) fn sync(layout: &Layout) -> Result<(), IoFault> {
 pub(crate) struct ManifestWriter {
     layout: Layout,
     written: Manifest,
+    /// A write failed: whether it took effect is unknown, so nothing may be written on top of it.
+    poisoned: Option<IoFault>,
 }
 
 impl ManifestWriter {
     /// Goes on after `written`, which is durable.
     pub(crate) fn after(layout: Layout, written: Manifest) -> Self {
-        Self { layout, written }
+        Self { layout, written, poisoned: None }
     }
 
     /// Creates a log: generations 1 and 2 are durable when this returns, and no segment exists.
@@ -150,10 +152,14 @@ impl ManifestWriter {
 
     /// Writes `next` as the next generation; it is durable when this returns.
     ///
-    /// After an error it is unknown whether it is: the caller must stop and recover.
+    /// After an error it is unknown whether it is: no further one is written, and the caller must stop and
+    /// recover.
     pub(crate) fn write(&mut self, mut next: Manifest) -> Result<(), IoFault> {
+        if let Some(fault) = &self.poisoned {
+            return Err(fault.clone());
+        }
         next.generation = self.written.generation.next();
-        write(&self.layout, &next)?;
+        write(&self.layout, &next).inspect_err(|fault| self.poisoned = Some(fault.clone()))?;
         self.written = next;
         Ok(())
     }

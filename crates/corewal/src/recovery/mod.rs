@@ -44,7 +44,7 @@ pub use report::{LeftOut, Report, RunEnd, ShardReport};
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use reader::take as judged;
-pub(crate) use runs::end_run;
+pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};

@@ -152,6 +152,27 @@ impl Space {
             || here + self.next_room() + shard.segments.ready_len() >= kept
     }
 
+    /// The first segment that no batch was placed in, if it and those behind it have room for the reserve.
+    pub(crate) fn unused(
+        &self,
+        shared: &Shared,
+        shard: &ShardShared,
+    ) -> Result<SegmentNumber, AppendError> {
+        match self.current {
+            Some(current) if self.next_room() + shard.segments.ready_len() >= self.reserve => {
+                Ok(current.number.next())
+            }
+            _ => Err(Self::refusal(shared, shard)),
+        }
+    }
+
+    /// Places no further batch in the current segment, in which everything is durable.
+    pub(crate) fn forsake(&mut self, ring: &mut dyn Ring) {
+        let full = self.full.drain(..).map(|(file, _)| file);
+        full.chain(self.current.map(|current| current.file)).for_each(|file| ring.release(file));
+        self.current = self.next.take();
+    }
+
     /// Why there is no room, for the one who asked.
     pub(crate) fn refusal(shared: &Shared, shard: &ShardShared) -> AppendError {
         shard.segments.hurry();

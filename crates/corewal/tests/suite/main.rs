@@ -10,5 +10,7 @@ mod defects;
 mod engine;
 mod histories;
 mod locking;
+mod observe;
 mod replay;
 mod support;
+mod truncate;
