@@ -27,7 +27,7 @@ mod small;
 mod world;
 
 pub use finding::Finding;
-pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Lie, LifePlan, Op};
+pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Keep, Lie, LifePlan, Op};
 pub use shrink::shrink;
 pub use small::{Scope, Small, SmallFailure, SmallTally, every_small_history};
 pub use world::{Tally, World};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Epoch, EpochError, Incarnation, Kind, Log, SegmentNumber, Seq, ShardId,
-    ShardWriter, Stamp, Turn,
+    AppendError, Epoch, EpochError, FailureCause, Incarnation, Kind, Log, ObserveError,
+    SegmentNumber, Seq, ShardId, ShardWriter, Stamp, Standing, TruncateError, Turn,
 };
 use corewal_disk::sim::SimDisk;
 use corewal_format::HEADER_BLOCKS;
@@ -72,9 +72,16 @@ pub(crate) struct Desk {
     has_failed: bool,
     given: Vec<Stamp>,
     rotations: u64,
+    /// The last seq that was given out before a truncation.
+    cut: Seq,
+    /// The last stamp that was observed.
+    observed: Option<Stamp>,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
+    /// Of the batches of the current run.
     seals: Vec<Seal>,
+    /// Batches that were sealed before the current run began.
+    earlier: u64,
 }
 
 /// What a call was made of.
@@ -122,8 +129,11 @@ impl<'a> Session<'a> {
                 has_failed: false,
                 given: Vec::new(),
                 rotations: 0,
+                cut: Seq(0),
+                observed: None,
                 reserved: None,
                 seals: Vec::new(),
+                earlier: 0,
                 writer: Some(writer),
             });
         }
@@ -186,7 +196,7 @@ impl<'a> Session<'a> {
             desk.acknowledged = frontier;
             self.ledger.acknowledged(*self.clock, desk.shard, frontier);
         }
-        while (desk.seals.len() as u64) < batches {
+        while desk.earlier + (desk.seals.len() as u64) < batches {
             desk.seals
                 .push(Seal { least: (before.seq, before.committed), most: (frontier, committed) });
         }
@@ -233,6 +243,9 @@ impl<'a> Session<'a> {
                 if has_failed {
                     let what = format!("{stamp} was accepted");
                     return Err(Finding::AfterFailure(stamp.shard, what).into());
+                }
+                if let Some(cause) = self.desks[index].observed.filter(|cause| *cause >= stamp) {
+                    return Err(Finding::from(Violation::StampsDescend(cause, stamp)).into());
                 }
                 self.ledger.appended(*self.clock, stamp, Kind::PUT, payload);
                 self.desks[index].given.push(stamp);
@@ -325,7 +338,10 @@ impl<'a> Session<'a> {
 
     pub(crate) fn wait(&mut self, shard: u16) -> Result<(), Stop> {
         let index = self.desk(shard);
-        let Some(&last) = self.desks[index].given.last() else { return Ok(()) };
+        let desk = &self.desks[index];
+        let Some(&last) = desk.given.last().filter(|last| last.seq > desk.cut) else {
+            return Ok(());
+        };
         self.call(index, |writer| writer.wait(last)).map(|_| ())
     }
 
@@ -438,6 +454,111 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Cuts off everything behind the entry that is `back` entries before the last one.
+    pub(crate) fn truncate(&mut self, shard: u16, back: usize) -> Result<(), Stop> {
+        let index = self.desk(shard);
+        let shard = self.desks[index].shard;
+        let seq = self.ledger.seq_back(shard, back);
+        let had_failed = self.desks[index].has_failed;
+        let is_unknown = self.ledger.may_have_voided();
+        let before = self.before(index);
+        let Some(writer) = &mut self.desks[index].writer else { return Ok(()) };
+        *self.clock += 1;
+        self.ledger.may_void(*self.clock, BTreeMap::from([(shard, seq)]));
+        let result = writer.truncate_after(seq);
+        self.note(index, &before)?;
+        match result {
+            Ok(_) if had_failed || is_unknown => {
+                Err(Finding::AfterFailure(shard, format!("it was cut off after {seq}")).into())
+            }
+            Ok(truncation) if truncation.seqs.is_none() => {
+                self.ledger.not_voided();
+                Ok(())
+            }
+            Ok(_) => {
+                self.ledger.voided(*self.clock);
+                let desk = &mut self.desks[index];
+                desk.earlier += desk.seals.len() as u64;
+                desk.seals.clear();
+                desk.cut = desk.given.last().map_or(Seq(0), |last| last.seq);
+                self.check_cut(index, seq)
+            }
+            Err(error) => {
+                // Only a manifest whose write failed may be there, and none is written on top of it.
+                let is_manifest = matches!(&error, TruncateError::Failed(failure)
+                    if matches!(failure.cause, FailureCause::Manifest(_)));
+                if is_unknown || had_failed || !is_manifest {
+                    self.ledger.not_voided();
+                }
+                match error {
+                    TruncateError::Committed { .. }
+                    | TruncateError::Barrier { .. }
+                    | TruncateError::NoRoom(AppendError::Full) => Ok(()),
+                    TruncateError::NoRoom(_) if self.excuses.full || self.excuses.faults => Ok(()),
+                    TruncateError::Read(_) if self.excuses.faults && !self.disk.is_stopped() => {
+                        Ok(())
+                    }
+                    TruncateError::Failed(_) if had_failed || is_unknown => {
+                        self.desks[index].has_failed = true;
+                        Ok(())
+                    }
+                    error => match self.trouble(&error) {
+                        Stop::Failed => {
+                            self.desks[index].has_failed = true;
+                            Ok(())
+                        }
+                        // A manifest needs room, too.
+                        _ if is_manifest && self.excuses.full && !self.disk.is_stopped() => {
+                            self.desks[index].has_failed = true;
+                            Ok(())
+                        }
+                        stop => Err(stop),
+                    },
+                }
+            }
+        }
+    }
+
+    /// What the log answers about the entries around a cut.
+    fn check_cut(&self, index: usize, seq: Seq) -> Result<(), Stop> {
+        for &stamp in self.desks[index].given.iter().rev().take(12) {
+            let standing = self.log.standing(stamp);
+            if stamp.seq > seq && standing != Standing::Voided {
+                let what = format!("{standing:?}, and it was cut off");
+                return Err(Finding::Standing(stamp, what).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard observes the last stamp of another one, or one further on.
+    pub(crate) fn observe(&mut self, shard: u16, other: u16, jump: u8) -> Result<(), Stop> {
+        let (index, other) = (self.desk(shard), self.desk(other));
+        let Some(&cause) = self.desks[other].given.last() else { return Ok(()) };
+        let stamp = match jump {
+            0 => cause,
+            _ => Stamp { seq: Seq(cause.seq.0 + (1 << jump)), ..cause },
+        };
+        let before = self.before(index);
+        let desk = &mut self.desks[index];
+        let Some(writer) = &mut desk.writer else { return Ok(()) };
+        let open = writer.epoch();
+        let result = writer.observe(stamp);
+        match result {
+            Ok(()) if !desk.has_failed => {
+                desk.observed = desk.observed.max(Some(stamp));
+                self.note(index, &before)
+            }
+            Err(ObserveError::EpochBehind { .. }) if stamp.epoch > open => Ok(()),
+            Err(ObserveError::Failed(_)) if desk.has_failed => Ok(()),
+            Ok(()) => {
+                let what = format!("{stamp} was observed");
+                Err(Finding::AfterFailure(desk.shard, what).into())
+            }
+            Err(error) => Err(self.trouble(&error)),
+        }
+    }
+
     pub(crate) fn prepare(&mut self) -> Result<(), Stop> {
         self.log.prepare();
         self.check_stopped()
@@ -480,7 +601,7 @@ impl<'a> Session<'a> {
         }
         let before = self.before(index);
         let Some(writer) = self.desks[index].writer.take() else { return Ok(()) };
-        let sealed = self.desks[index].seals.len() as u64;
+        let sealed = self.desks[index].earlier + self.desks[index].seals.len() as u64;
         let result = writer.close();
         *self.clock += 1;
         match result {

@@ -81,7 +81,8 @@ pub(super) fn truncate_after(
         Some(_) => CurrentRun {
             first_segment: intake.space.unused(&shared, this).map_err(TruncateError::NoRoom)?,
             first_batch: intake.next_batch,
-            first_seq: intake.next_seq,
+            // The frontier is what the first batch promises, and above everything that was given out.
+            first_seq: this.frontier.get().next(),
         },
     };
     let next = with_run(old, this.shard, runs, current, shared.epochs.barrier(drive.index));
