@@ -80,7 +80,7 @@ pub enum RecoverError {
     Damaged(Box<Damage>),
     /// A replay above a fence cannot be complete: entries above it were released.
     #[error("entries up to epoch {released} were released; a state of epoch {fence} is too old")]
-    Released {
+    FenceTooOld {
         /// The fence's epoch.
         fence: Epoch,
         /// The epoch of the checkpoint that released them.

@@ -91,7 +91,7 @@ fn a_log_that_begins_above_the_fence_is_refused() {
     let image = Image::new(&manifest, &[Segment::new(0, 1).put(&batch(1).seq(6).epoch(4))]);
     for epoch in 0..6 {
         match Log::recover(image.options()).unwrap().above(Epoch(epoch)) {
-            Err(RecoverError::Released { fence, released }) => {
+            Err(RecoverError::FenceTooOld { fence, released }) => {
                 assert_eq!((fence, released), (Epoch(epoch), Epoch(3)));
                 assert!(epoch < 3);
             }
