@@ -135,7 +135,7 @@ impl Recovery {
     /// is not delivered is verified all the same. The stream starts over.
     ///
     /// # Errors
-    /// [`RecoverError::Released`] if entries above the fence were released: a state that goes up to the fence
+    /// [`RecoverError::FenceTooOld`] if entries above the fence were released: a state that goes up to the fence
     /// cannot be completed from this log.
     pub fn above(self, fence: impl Into<Fence>) -> Result<Self, RecoverError> {
         let fence = fence.into();
@@ -144,7 +144,7 @@ impl Recovery {
             && checkpoint.epoch > fence.0.epoch
             && snapshot.manifest.shards.iter().any(|record| record.released_seq > Seq(0))
         {
-            return Err(RecoverError::Released {
+            return Err(RecoverError::FenceTooOld {
                 fence: fence.0.epoch,
                 released: checkpoint.epoch,
             });

@@ -15,7 +15,7 @@ use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
 use crate::shard::truncate::{Truncation, truncate_after};
-use crate::shard::turn::{Drive, Turn};
+use crate::shard::turn::{Drive, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
 use crate::sync;
@@ -201,7 +201,11 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard. It is final.
     pub fn turn(&mut self) -> Result<Turn, Failure> {
-        let turned = self.drive.turn(&mut self.intake);
+        self.turn_then(Then::Return)
+    }
+
+    fn turn_then(&mut self, then: Then) -> Result<Turn, Failure> {
+        let turned = self.drive.turn(&mut self.intake, then);
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
@@ -337,10 +341,9 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            if let Turn::Sleep | Turn::Idle(_) = self.turn()? {
-                if self.frontier() >= seq {
-                    break;
-                }
+            if let Turn::Idle(_) = self.turn_then(Then::Await)?
+                && self.frontier() < seq
+            {
                 self.sleep(None)?;
             }
         }
@@ -374,9 +377,7 @@ impl ShardWriter {
     fn come_to_rest(&mut self) -> Result<(), Failure> {
         while !self.drive.is_drained(&self.intake) {
             self.drive.sync_wanted = true;
-            if self.turn()? == Turn::Sleep {
-                self.sleep(None)?;
-            }
+            self.turn_then(Then::Await)?;
         }
         Ok(())
     }
