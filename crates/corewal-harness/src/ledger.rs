@@ -4,12 +4,13 @@
 //! Knows no disk, no file and no batch: only what the log's user saw. Positions are numbers that grow with time;
 //! a recorded run takes those of its trace, a simulation its own clock.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use corewal::{Epoch, Incarnation, Kind, Seq, ShardId, Stamp};
+
+use crate::voids::{Pending, Void};
 
 /// One entry, as it was appended or as it was recovered.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,6 +81,8 @@ pub enum Violation {
         /// The shard.
         shard: ShardId,
     },
+    /// An entry was given up, and its epoch was committed.
+    CommittedVoid(Stamp),
     /// Entries are said to be committed that are not, or the other way round.
     CommittedMark(Epoch),
     /// An epoch of an earlier incarnation was given out again.
@@ -123,6 +126,9 @@ impl fmt::Display for Violation {
             }
             Self::CommittedInPart { epoch, shard } => {
                 write!(f, "epoch {epoch} is committed, and shard {shard} has lost its end")
+            }
+            Self::CommittedVoid(stamp) => {
+                write!(f, "{stamp} was given up, and its epoch was committed")
             }
             Self::CommittedMark(epoch) => {
                 write!(f, "entries are marked as committed otherwise than up to epoch {epoch}")
@@ -172,7 +178,7 @@ impl Given {
         }
     }
 
-    fn seq(&self) -> Option<Seq> {
+    pub(crate) fn seq(&self) -> Option<Seq> {
         match self {
             Self::Entry(item) => Some(item.stamp.seq),
             Self::Barrier(_) => None,
@@ -195,23 +201,6 @@ pub(crate) struct Life {
     pub(crate) acknowledged: Vec<(u64, ShardId, Seq)>,
     pub(crate) committed: Vec<(u64, Epoch)>,
     pub(crate) voids: Vec<Void>,
-}
-
-/// What was given up on purpose: everything above these seqs that was there before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Void {
-    /// From here on a recovery may find it or not.
-    pub(crate) begun: u64,
-    /// From here on it must not come back.
-    pub(crate) done: Option<u64>,
-    /// By shard, the last seq that stays.
-    pub(crate) above: BTreeMap<ShardId, Seq>,
-}
-
-impl Void {
-    fn takes(&self, shard: ShardId, seq: Seq) -> bool {
-        self.above.get(&shard).is_some_and(|last| seq > *last)
-    }
 }
 
 /// What was appended, what was acknowledged, what was reported, and when.
@@ -269,11 +258,11 @@ impl Ledger {
         Self { lives: vec![life], incarnation_floor, fault: self.fault.clone() }
     }
 
-    fn life(&mut self) -> &mut Life {
+    pub(crate) fn life(&mut self) -> &mut Life {
         self.lives.last_mut().expect("there is always a life")
     }
 
-    fn blame(&mut self, violation: Violation) {
+    pub(crate) fn blame(&mut self, violation: Violation) {
         self.fault.get_or_insert(violation);
     }
 
@@ -333,34 +322,12 @@ impl Ledger {
         self.life().committed.push((at, epoch));
     }
 
-    /// Everything above these seqs is about to be given up, not before `at`: from now on a recovery may find
-    /// all of it or nothing.
-    pub fn may_void(&mut self, at: u64, above: BTreeMap<ShardId, Seq>) {
-        self.life().voids.push(Void { begun: at, done: None, above });
-    }
-
-    /// What was about to be given up last is void, not after `at`, and must never come back.
-    pub fn voided(&mut self, at: u64) {
-        let last = self.life().voids.last_mut();
-        last.expect("something was about to be given up").done = Some(at);
-    }
-
-    /// What was about to be given up last was refused: nothing is void.
-    pub fn not_voided(&mut self) {
-        self.life().voids.pop();
-    }
-
     /// What the last recovery delivered, in order.
     pub(crate) fn kept(&self) -> Vec<&Item> {
         let kept = self.lives.last().into_iter().flat_map(|life| life.kept.values());
         let mut items: Vec<&Item> = kept.flat_map(|items| items.iter()).collect();
         items.sort_unstable_by_key(|item| item.stamp);
         items
-    }
-
-    /// Whether it is unknown if something was given up.
-    pub(crate) fn may_have_voided(&self) -> bool {
-        self.lives.last().is_some_and(|life| life.voids.iter().any(|void| void.done.is_none()))
     }
 
     /// The seq of the entry that is `back` entries from the last one that was given out or recovered.
@@ -413,14 +380,13 @@ impl Ledger {
         recovered.check_order()?;
         let life = self.lives.iter().rev().find(|life| life.from < cut).unwrap_or(&self.lives[0]);
         let without = Self::check_life(&life.without_voids(cut, Pending::Nothing), recovered, cut);
-        match life.voids.iter().any(|void| void.begun < cut && void.done.is_none_or(|at| at >= cut))
-        {
-            true => without.or_else(|violation| {
-                let life = life.without_voids(cut, Pending::Everything);
-                Self::check_life(&life, recovered, cut).map_err(|_| violation)
-            }),
-            false => without,
+        if !life.voids.iter().any(|void| void.is_pending(cut)) {
+            return without;
         }
+        without.or_else(|violation| {
+            let life = life.without_voids(cut, Pending::Everything);
+            Self::check_life(&life, recovered, cut).map_err(|_| violation)
+        })
     }
 
     fn check_life(life: &Life, recovered: &Recovered, cut: u64) -> Result<(), Violation> {
@@ -461,40 +427,7 @@ impl Recovered {
     }
 }
 
-/// What is taken to have happened of what may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pending {
-    Nothing,
-    Everything,
-}
-
 impl Life {
-    /// The life as if what was given up had never been given out. Barriers of this life are never given up.
-    fn without_voids(&self, cut: u64, pending: Pending) -> Cow<'_, Self> {
-        let took_place = |void: &&Void| match void.done {
-            Some(done) if done < cut => true,
-            _ => void.begun < cut && pending == Pending::Everything,
-        };
-        let voids: Vec<&Void> = self.voids.iter().filter(took_place).collect();
-        if voids.is_empty() {
-            return Cow::Borrowed(self);
-        }
-        let mut life = self.clone();
-        for (&shard, kept) in &mut life.kept {
-            let stays = |item: &&Item| !voids.iter().any(|it| it.takes(shard, item.stamp.seq));
-            *kept = kept.iter().filter(stays).cloned().collect();
-        }
-        for (&shard, given) in &mut life.given {
-            given.retain(|(at, given)| {
-                let seq = given.seq();
-                let takes =
-                    |it: &&Void| *at < it.begun && seq.is_some_and(|seq| it.takes(shard, seq));
-                !voids.iter().any(|it| takes(&it))
-            });
-        }
-        Cow::Owned(life)
-    }
-
     fn of(recovered: &Recovered, from: u64) -> Self {
         let mut kept: BTreeMap<ShardId, Vec<Item>> = BTreeMap::new();
         for item in &recovered.items {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use corewal::{Epoch, Incarnation, Kind, Seq, ShardId, Stamp};
 use corewal_disk::{Action, Bytes, Durability, Event, FileId, Outcome, Trace};
 
-use crate::ledger::{Given, Life, Void};
+use crate::ledger::{Given, Life};
 use crate::run::Events;
+use crate::voids::Void;
 use crate::{Item, Ledger, Run};
 
 const MAGIC: &[u8] = b"corewal recorded run 2\n";

@@ -5,6 +5,7 @@
 //! | `history` | what is done, as data: drawn from a seed, and shown for replay |
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
+//! | `cutting` | what a session cuts off and observes |
 //! | `payload` | what entries are made of |
 //! | `reading` | a whole log, read |
 //! | `anatomy` | what stands on the disk, read by the format alone |
@@ -16,6 +17,7 @@
 //! it. A world goes through several, one after the other.
 
 mod anatomy;
+mod cutting;
 mod damage;
 mod finding;
 mod history;

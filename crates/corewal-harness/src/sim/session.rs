@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Epoch, EpochError, FailureCause, Incarnation, Kind, Log, ObserveError,
-    SegmentNumber, Seq, ShardId, ShardWriter, Stamp, Standing, TruncateError, Turn,
+    AppendError, Epoch, EpochError, Incarnation, Kind, Log, SegmentNumber, Seq, ShardId,
+    ShardWriter, Stamp, Turn,
 };
 use corewal_disk::sim::SimDisk;
 use corewal_format::HEADER_BLOCKS;
@@ -51,10 +51,10 @@ pub(crate) struct Excuses {
 pub(crate) struct Session<'a> {
     pub(crate) log: Log,
     pub(crate) desks: Vec<Desk>,
-    disk: Arc<SimDisk>,
-    ledger: &'a mut Ledger,
-    clock: &'a mut u64,
-    excuses: Excuses,
+    pub(super) disk: Arc<SimDisk>,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) clock: &'a mut u64,
+    pub(super) excuses: Excuses,
     committed: Epoch,
     /// Up to which epoch the log has asked its shards to close.
     requested: Epoch,
@@ -65,27 +65,27 @@ pub(crate) struct Session<'a> {
 /// The writer of a shard, and what it has shown.
 pub(crate) struct Desk {
     pub(crate) shard: ShardId,
-    writer: Option<ShardWriter>,
+    pub(super) writer: Option<ShardWriter>,
     /// The first epoch that it has not closed.
     epoch: Epoch,
     acknowledged: Seq,
-    has_failed: bool,
-    given: Vec<Stamp>,
+    pub(super) has_failed: bool,
+    pub(super) given: Vec<Stamp>,
     rotations: u64,
     /// The last seq that was given out before a truncation.
-    cut: Seq,
+    pub(super) cut: Seq,
     /// The last stamp that was observed.
-    observed: Option<Stamp>,
+    pub(super) observed: Option<Stamp>,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
     /// Of the batches of the current run.
-    seals: Vec<Seal>,
+    pub(super) seals: Vec<Seal>,
     /// Batches that were sealed before the current run began.
-    earlier: u64,
+    pub(super) earlier: u64,
 }
 
 /// What a call was made of.
-struct Before {
+pub(super) struct Before {
     seq: Seq,
     committed: Epoch,
 }
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
     }
 
     /// Something failed: is there a reason for it?
-    fn trouble(&self, error: &dyn std::fmt::Display) -> Stop {
+    pub(super) fn trouble(&self, error: &dyn std::fmt::Display) -> Stop {
         if self.disk.is_stopped() {
             Stop::Cut
         } else if self.excuses.faults {
@@ -155,16 +155,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn desk(&mut self, shard: u16) -> usize {
+    pub(super) fn desk(&mut self, shard: u16) -> usize {
         usize::from(shard) % self.desks.len()
     }
 
-    fn before(&self, index: usize) -> Before {
+    pub(super) fn before(&self, index: usize) -> Before {
         Before { seq: self.desks[index].acknowledged, committed: self.log.committed_epoch() }
     }
 
     /// Writes down what a shard shows after a call.
-    fn note(&mut self, index: usize, before: &Before) -> Result<(), Stop> {
+    pub(super) fn note(&mut self, index: usize, before: &Before) -> Result<(), Stop> {
         *self.clock += 1;
         let desk = &mut self.desks[index];
         let shard = desk.shard;
@@ -452,111 +452,6 @@ impl<'a> Session<'a> {
             self.turn(shard)?;
         }
         Ok(())
-    }
-
-    /// Cuts off everything behind the entry that is `back` entries before the last one.
-    pub(crate) fn truncate(&mut self, shard: u16, back: usize) -> Result<(), Stop> {
-        let index = self.desk(shard);
-        let shard = self.desks[index].shard;
-        let seq = self.ledger.seq_back(shard, back);
-        let had_failed = self.desks[index].has_failed;
-        let is_unknown = self.ledger.may_have_voided();
-        let before = self.before(index);
-        let Some(writer) = &mut self.desks[index].writer else { return Ok(()) };
-        *self.clock += 1;
-        self.ledger.may_void(*self.clock, BTreeMap::from([(shard, seq)]));
-        let result = writer.truncate_after(seq);
-        self.note(index, &before)?;
-        match result {
-            Ok(_) if had_failed || is_unknown => {
-                Err(Finding::AfterFailure(shard, format!("it was cut off after {seq}")).into())
-            }
-            Ok(truncation) if truncation.seqs.is_none() => {
-                self.ledger.not_voided();
-                Ok(())
-            }
-            Ok(_) => {
-                self.ledger.voided(*self.clock);
-                let desk = &mut self.desks[index];
-                desk.earlier += desk.seals.len() as u64;
-                desk.seals.clear();
-                desk.cut = desk.given.last().map_or(Seq(0), |last| last.seq);
-                self.check_cut(index, seq)
-            }
-            Err(error) => {
-                // Only a manifest whose write failed may be there, and none is written on top of it.
-                let is_manifest = matches!(&error, TruncateError::Failed(failure)
-                    if matches!(failure.cause, FailureCause::Manifest(_)));
-                if is_unknown || had_failed || !is_manifest {
-                    self.ledger.not_voided();
-                }
-                match error {
-                    TruncateError::Committed { .. }
-                    | TruncateError::Barrier { .. }
-                    | TruncateError::NoRoom(AppendError::Full) => Ok(()),
-                    TruncateError::NoRoom(_) if self.excuses.full || self.excuses.faults => Ok(()),
-                    TruncateError::Read(_) if self.excuses.faults && !self.disk.is_stopped() => {
-                        Ok(())
-                    }
-                    TruncateError::Failed(_) if had_failed || is_unknown => {
-                        self.desks[index].has_failed = true;
-                        Ok(())
-                    }
-                    error => match self.trouble(&error) {
-                        Stop::Failed => {
-                            self.desks[index].has_failed = true;
-                            Ok(())
-                        }
-                        // A manifest needs room, too.
-                        _ if is_manifest && self.excuses.full && !self.disk.is_stopped() => {
-                            self.desks[index].has_failed = true;
-                            Ok(())
-                        }
-                        stop => Err(stop),
-                    },
-                }
-            }
-        }
-    }
-
-    /// What the log answers about the entries around a cut.
-    fn check_cut(&self, index: usize, seq: Seq) -> Result<(), Stop> {
-        for &stamp in self.desks[index].given.iter().rev().take(12) {
-            let standing = self.log.standing(stamp);
-            if stamp.seq > seq && standing != Standing::Voided {
-                let what = format!("{standing:?}, and it was cut off");
-                return Err(Finding::Standing(stamp, what).into());
-            }
-        }
-        Ok(())
-    }
-
-    /// The shard observes the last stamp of another one, or one further on.
-    pub(crate) fn observe(&mut self, shard: u16, other: u16, jump: u8) -> Result<(), Stop> {
-        let (index, other) = (self.desk(shard), self.desk(other));
-        let Some(&cause) = self.desks[other].given.last() else { return Ok(()) };
-        let stamp = match jump {
-            0 => cause,
-            _ => Stamp { seq: Seq(cause.seq.0 + (1 << jump)), ..cause },
-        };
-        let before = self.before(index);
-        let desk = &mut self.desks[index];
-        let Some(writer) = &mut desk.writer else { return Ok(()) };
-        let open = writer.epoch();
-        let result = writer.observe(stamp);
-        match result {
-            Ok(()) if !desk.has_failed => {
-                desk.observed = desk.observed.max(Some(stamp));
-                self.note(index, &before)
-            }
-            Err(ObserveError::EpochBehind { .. }) if stamp.epoch > open => Ok(()),
-            Err(ObserveError::Failed(_)) if desk.has_failed => Ok(()),
-            Ok(()) => {
-                let what = format!("{stamp} was observed");
-                Err(Finding::AfterFailure(desk.shard, what).into())
-            }
-            Err(error) => Err(self.trouble(&error)),
-        }
     }
 
     pub(crate) fn prepare(&mut self) -> Result<(), Stop> {

@@ -2,6 +2,7 @@
 
 use crate::error::RecoverError;
 use crate::layout::Layout;
+use crate::manifests::{self, Found};
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
 use crate::recovery::stream::Selection;
@@ -56,6 +57,8 @@ pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, Reco
     let mut seen = None;
     for _ in 0..ATTEMPTS {
         let refused = match Snapshot::try_take(layout, Sync::Never, scan) {
+            // Under an older manifest, a run that a truncation has ended would seem to go on in the next one.
+            Ok(Some(snapshot)) if is_outdated(layout, &snapshot) => continue,
             Ok(snapshot) => return Ok(snapshot),
             Err(refused) => refused,
         };
@@ -66,6 +69,15 @@ pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, Reco
         seen = Some(now);
     }
     Snapshot::take(layout, Sync::Never, scan).map_err(|error| absent(layout, error))
+}
+
+/// Whether there is a newer manifest than the one that was read.
+fn is_outdated(layout: &Layout, snapshot: &Snapshot) -> bool {
+    let newest = layout.list().map(|listing| manifests::read(layout, &listing));
+    match newest {
+        Ok(Ok(Found::Log(newest))) => newest.generation != snapshot.manifest.generation,
+        Ok(Ok(Found::Nothing) | Err(_)) | Err(_) => false,
+    }
 }
 
 fn fingerprint(refused: &Refused) -> (corewal_format::Generation, String) {

@@ -1,7 +1,7 @@
 //! Cutting off the end of a shard: what is cut never comes back, what is kept stays.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use corewal::{
     AppendError, Epoch, FailureCause, Log, Options, Seq, ShardWriter, Stamp, Standing,
@@ -10,7 +10,7 @@ use corewal::{
 use corewal_disk::sim::{Cut, SimDisk};
 
 use crate::support::image::{Image, Segment, active, barrier, batch, manifest};
-use crate::support::tap::{Event, Tap};
+use crate::support::tap::{Event, Hook, Tap};
 use crate::support::{
     append, commit, contents, copy_log, edit, open_all, open_one, persist, read, recover,
     recovered, refused, segment_path, temp_dir, texts, tiny,
@@ -265,6 +265,29 @@ fn what_becomes_of_cut_batches_does_not_matter() {
 
 fn recovered_beside(dir: &Path) -> Vec<String> {
     texts(&read(tiny(dir)).unwrap().0)
+}
+
+/// A reader that has read the manifest before a truncation, and the segments after it, starts over.
+#[test]
+fn a_reader_beside_a_truncation_sees_the_log_before_or_after_it() {
+    let home = temp_dir();
+    let [dir, before, after] = ["log", "before", "after"].map(|name| home.path().join(name));
+    let (log, mut writer) = open_one(tiny(&dir));
+    for round in 0..3 {
+        commit(&log, &mut writer, &format!("entry {round}"));
+    }
+    while log.prepare() {}
+    copy_log(&dir, &before);
+    truncate(&log, &mut writer, Seq(1)).unwrap();
+    commit(&log, &mut writer, "new");
+    copy_log(&dir, &after);
+    assert_eq!(recovered_beside(&before).len(), 3);
+    let tap = Tap::new(&before);
+    let (from, to) = (after, before.clone());
+    let hook = Hook(Arc::new(Mutex::new(move || copy_log(&from, &to))));
+    tap.state().on_open = Some(("0000000001.seg".into(), hook));
+    let found = texts(&read(tiny(&before).disk(tap)).unwrap().0);
+    assert_eq!(found, ["entry 0", "new"]);
 }
 
 #[test]
