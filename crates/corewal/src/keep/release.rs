@@ -229,7 +229,10 @@ impl Log {
         if stamp.epoch > committed {
             return Err(CheckpointError::NotCommitted { epoch: stamp.epoch, committed });
         }
-        if state.log != self.shared.log || self.standing(stamp) != Standing::Durable {
+        // One that was released itself lets nothing more go.
+        let is_of_log = state.log == self.shared.log
+            && matches!(self.standing(stamp), Standing::Durable | Standing::Released);
+        if !is_of_log {
             return Err(CheckpointError::NotKept { stamp });
         }
         self.release_before(stamp.shard, stamp.seq)
