@@ -144,7 +144,10 @@ impl fmt::Display for Violation {
             }
             Self::ReleasedIsBack(stamp) => write!(f, "{stamp} was released, and is back"),
             Self::Checkpoint { found, last } => {
-                write!(f, "the checkpoint found, of epoch {found}, is not the last, of epoch {last}")
+                write!(
+                    f,
+                    "the checkpoint found, of epoch {found}, is not the last, of epoch {last}"
+                )
             }
             Self::IncarnationAgain(number) => write!(f, "incarnation {number} began twice"),
             Self::StampsDescend(first, second) => {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use corewal_disk::{Disk, Engine, RealDisk};
 use corewal_format::{
-    BATCH_HEADER_LEN, ENTRY_HEADER_LEN, HEADER_BLOCKS, MAX_BLOCK_LEN, MAX_SEGMENT_LEN,
-    Epoch, MIN_BLOCK_LEN, SchemaId, padded,
+    BATCH_HEADER_LEN, ENTRY_HEADER_LEN, Epoch, HEADER_BLOCKS, MAX_BLOCK_LEN, MAX_SEGMENT_LEN,
+    MIN_BLOCK_LEN, SchemaId, padded,
 };
 
 use crate::SealedSegment;

@@ -10,10 +10,10 @@ use corewal_format::{
 
 use crate::epoch::EpochBoard;
 use crate::error::{Doing, IoFault, OpenError};
+use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::options::AccessWish;
-use crate::keep::{Archives, Kept, Piece};
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
@@ -111,8 +111,7 @@ pub(crate) fn open(
 /// What the next incarnation keeps of the earlier ones.
 fn kept(manifest: &Manifest, pieces: Vec<(ShardId, Vec<Piece>)>, options: &Options) -> Kept {
     let checkpoint = manifest.checkpoint.as_ref().map_or(Epoch(0), |it| it.epoch);
-    let archives =
-        if options.hooks.archive.is_some() { Archives::First } else { Archives::Never };
+    let archives = if options.hooks.archive.is_some() { Archives::First } else { Archives::Never };
     let mut kept = Kept::new(checkpoint, archives);
     for record in &manifest.shards {
         kept.put(record.shard, record.released_seq, Vec::new());
