@@ -15,7 +15,7 @@ use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
-use crate::shard::turn::{Drive, Turn};
+use crate::shard::turn::{Drive, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
 use crate::sync;
@@ -212,7 +212,11 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard. It is final.
     pub fn turn(&mut self) -> Result<Turn, Failure> {
-        let turned = self.drive.turn(&mut self.intake);
+        self.turn_then(Then::Return)
+    }
+
+    fn turn_then(&mut self, then: Then) -> Result<Turn, Failure> {
+        let turned = self.drive.turn(&mut self.intake, then);
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
@@ -266,10 +270,9 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            if let Turn::Sleep | Turn::Idle(_) = self.turn()? {
-                if self.frontier() >= seq {
-                    break;
-                }
+            if let Turn::Idle(_) = self.turn_then(Then::Await)?
+                && self.frontier() < seq
+            {
                 self.sleep(None)?;
             }
         }
@@ -292,9 +295,7 @@ impl ShardWriter {
         self.drive.check_latch()?;
         while !self.drive.is_drained(&self.intake) {
             self.drive.sync_wanted = true;
-            if self.turn()? == Turn::Sleep {
-                self.sleep(None)?;
-            }
+            self.turn_then(Then::Await)?;
         }
         self.drive.drain()?;
         self.is_closed = true;
