@@ -2,14 +2,20 @@
 //! power cut after every operation.
 #![expect(clippy::unwrap_used, reason = "a test says by panicking what failed")]
 
+#[path = "sim_keep/gate.rs"]
+mod gate;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, mpsc};
 
 use corewal::{
     AppendError, CheckpointError, CloseError, Epoch, Kind, Log, LogReader, Options, Preparing,
     RecoverError, Seq, ShardId, ShardWriter, Stamp, Turn,
 };
 use corewal_disk::sim::{Cut, Fault, FaultKind, SimDisk};
+
+use gate::{Count, Gate, Met};
 
 const SHARD: ShardId = ShardId(0);
 
@@ -127,6 +133,57 @@ fn a_reader_beside_a_release_goes_on_or_is_told() {
         }
     }
     assert!(went_on > 20 && told > 20, "{went_on} went on, {told} were told");
+}
+
+/// The release happens at each operation of a reader in turn, from its first listing to its last read: it finds
+/// what was there before or what is left, or is told, and never takes it for damage.
+#[test]
+fn a_release_at_every_operation_of_a_reader_is_no_damage() {
+    let mut told = 0;
+    for at in 0.. {
+        let disk = Arc::new(SimDisk::new(7));
+        let (log, mut writer) = open(&disk);
+        fill(&log, &mut writer, 4).unwrap();
+        let epoch = commit_epoch(&log, &mut writer).unwrap();
+        let mut all = Found::new();
+        rest(&mut Log::read(options(&disk)).unwrap(), &mut all).unwrap();
+        let (stopped, when) = mpsc::channel();
+        let (go_on, until) = mpsc::channel();
+        let go_on_after = Arc::new(Mutex::new(until));
+        let done = Arc::new(AtomicUsize::new(0));
+        let count = Count { done, at, stopped: stopped.clone(), go_on: go_on_after };
+        let options = options(&disk).disk(Arc::new(Gate::new(&disk, count)));
+        let reader = std::thread::spawn(move || {
+            let mut found = Found::new();
+            let read = Log::read(options).and_then(|mut reader| rest(&mut reader, &mut found));
+            stopped.send(Met::End).unwrap();
+            (found, read)
+        });
+        let is_over = when.recv().unwrap() == Met::End;
+        let released = log.checkpoint(epoch, b"").unwrap();
+        fill(&log, &mut writer, 3).unwrap();
+        let _ = go_on.send(());
+        let (found, read) = reader.join().unwrap();
+        match read {
+            Ok(()) => {
+                let last = all.keys().last().unwrap();
+                assert!(found.contains_key(last), "operation {at}");
+                let first = found.keys().next().unwrap().seq;
+                assert!(first == Seq(1) || first == released.shards[0].1.next());
+            }
+            Err(RecoverError::Released { .. }) => told += 1,
+            Err(error) => panic!("operation {at}: {error}"),
+        }
+        let mut seqs = found.keys().map(|stamp| stamp.seq.0);
+        let first = seqs.next().unwrap_or_default();
+        assert!(seqs.enumerate().all(|(index, seq)| seq == first + 1 + index as u64));
+        assert!(all.iter().all(|(stamp, bytes)| found.get(stamp).is_none_or(|it| it == bytes)));
+        if is_over {
+            assert!(at > 40, "{at} operations");
+            break;
+        }
+    }
+    assert!(told > 4, "{told} were told");
 }
 
 /// What no manifest is known to say is not acted on: no file is used again, and no other manifest is written.

@@ -187,13 +187,10 @@ fn a_file_of_an_earlier_incarnation_is_filled_before_it_is_used() {
     let old = inode(dir, 3);
     let (log, _writer) = open_one(tiny(dir).spare_segments(9).prepared_ahead(6));
     while log.prepare() {}
-    let reused = segments(dir, 0).into_iter().filter(|&it| inode(dir, it) == old && it != 3);
-    for number in reused {
-        let bytes = std::fs::read(segment_path(dir, 0, number)).unwrap();
-        assert!(bytes[1024..].iter().all(|&byte| byte == 0), "segment {number}");
-        return;
-    }
-    panic!("nothing was used again");
+    let mut numbers = segments(dir, 0).into_iter();
+    let reused = numbers.find(|&it| inode(dir, it) == old && it != 3).expect("it is used again");
+    let bytes = std::fs::read(segment_path(dir, 0, reused)).unwrap();
+    assert!(bytes[1024..].iter().all(|&byte| byte == 0), "segment {reused}");
 }
 
 #[test]
