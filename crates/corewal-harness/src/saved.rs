@@ -376,6 +376,8 @@ impl In<'_> {
                         .collect(),
                 })
             })?,
+            // A recorded run lets go of nothing.
+            retention: crate::retention::Retention::default(),
         })
     }
 

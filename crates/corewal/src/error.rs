@@ -86,6 +86,20 @@ pub enum RecoverError {
         /// The epoch of the checkpoint that released them.
         released: Epoch,
     },
+    /// A reader beside a live log came too late: the log has let go of what it was to read next.
+    #[error("seq {seq} of shard {shard} was released while the log was read; read it anew")]
+    Released {
+        /// Which shard.
+        shard: ShardId,
+        /// The seq from which on nothing was read.
+        seq: Seq,
+    },
+    /// The log has changed each time when a reader beside it tried again.
+    #[error("{} changes faster than it can be read", dir.display())]
+    Changing {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The operating system failed; says nothing about the log.
     #[error(transparent)]
     Io(#[from] IoFault),
@@ -441,6 +455,9 @@ pub enum TruncateError {
     /// The manifest has no room for another run.
     #[error("the manifest would have {0} bytes, which is too much; release old segments")]
     ManifestTooLarge(usize),
+    /// There was no room to write the manifest. Nothing has changed, and it may be tried again.
+    #[error("the manifest was not written: {0}")]
+    Unwritten(IoFault),
     /// The shard has failed, in this truncation or before.
     #[error(transparent)]
     Failed(#[from] Failure),

@@ -39,8 +39,7 @@ impl Session<'_> {
         }
         self.ledger.voided(*self.clock);
         let desk = &mut self.desks[index];
-        desk.earlier += desk.seals.len() as u64;
-        desk.seals.clear();
+        desk.state = desk.state.filter(|state| state.stamp().seq <= seq);
         desk.cut = desk.given.last().map_or(Seq(0), |last| last.seq);
         for &stamp in desk.given.iter().rev().take(12).filter(|stamp| stamp.seq > seq) {
             let standing = self.log.standing(stamp);
@@ -69,8 +68,13 @@ impl Session<'_> {
         match error {
             TruncateError::Committed { .. }
             | TruncateError::Barrier { .. }
+            | TruncateError::Released { .. }
             | TruncateError::NoRoom(AppendError::Full) => return Ok(()),
-            TruncateError::NoRoom(_) if excuses.full || excuses.faults => return Ok(()),
+            TruncateError::NoRoom(_) | TruncateError::Unwritten(_)
+                if is_running && (excuses.full || excuses.faults) =>
+            {
+                return Ok(());
+            }
             TruncateError::Read(_) if excuses.faults && is_running => return Ok(()),
             TruncateError::Failed(_) if was_over => {}
             // A manifest needs room, too.

@@ -6,6 +6,7 @@
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
 //! | `cutting` | what a session cuts off and observes |
+//! | `releasing` | what a session lets go of |
 //! | `payload` | what entries are made of |
 //! | `reading` | a whole log, read |
 //! | `anatomy` | what stands on the disk, read by the format alone |
@@ -23,6 +24,7 @@ mod finding;
 mod history;
 mod payload;
 mod reading;
+mod releasing;
 mod session;
 mod shrink;
 mod small;

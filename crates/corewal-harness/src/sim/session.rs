@@ -1,15 +1,15 @@
 //! One open log with its writers, and what it shows after every call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Epoch, EpochError, Incarnation, Kind, Log, SegmentNumber, Seq, ShardId,
-    ShardWriter, Stamp, Turn,
+    AppendError, Epoch, EpochError, Incarnation, Kind, Log, Pin, PinFrom, SegmentNumber, Seq,
+    ShardId, ShardWriter, Stamp, StateMark, Turn,
 };
 use corewal_disk::sim::SimDisk;
-use corewal_format::HEADER_BLOCKS;
+use corewal_format::{HEADER_BLOCKS, ShardRecord};
 
 use crate::sim::Finding;
 use crate::sim::anatomy::{Anatomy, Seal, Seals};
@@ -60,6 +60,7 @@ pub(crate) struct Session<'a> {
     requested: Epoch,
     /// What was known when each batch was sealed.
     pub(crate) seals: Seals,
+    pub(super) pins: VecDeque<(Pin, PinFrom)>,
 }
 
 /// The writer of a shard, and what it has shown.
@@ -71,6 +72,7 @@ pub(crate) struct Desk {
     acknowledged: Seq,
     pub(super) has_failed: bool,
     pub(super) given: Vec<Stamp>,
+    pub(super) state: Option<StateMark>,
     rotations: u64,
     /// The last seq that was given out before a truncation.
     pub(super) cut: Seq,
@@ -78,10 +80,7 @@ pub(crate) struct Desk {
     pub(super) observed: Option<Stamp>,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
-    /// Of the batches of the current run.
-    pub(super) seals: Vec<Seal>,
-    /// Batches that were sealed before the current run began.
-    pub(super) earlier: u64,
+    seals: Vec<Seal>,
 }
 
 /// What a call was made of.
@@ -117,8 +116,13 @@ impl<'a> Session<'a> {
             excuses,
             committed,
             requested: Epoch(0),
-            seals: Seals { incarnation, shards: Vec::new() },
+            seals: Seals { incarnation, firsts: Vec::new(), shards: Vec::new() },
+            pins: VecDeque::new(),
         };
+        if let Some(manifest) = Anatomy::of(&session.disk).manifest() {
+            let first = |record: &ShardRecord| Some((record.shard, record.current?.first_batch));
+            session.seals.firsts = manifest.shards.iter().filter_map(first).collect();
+        }
         for seat in seats {
             let shard = seat.shard();
             let writer = seat.sit().map_err(|error| session.trouble(&error))?;
@@ -128,12 +132,12 @@ impl<'a> Session<'a> {
                 acknowledged: writer.frontier(),
                 has_failed: false,
                 given: Vec::new(),
+                state: None,
                 rotations: 0,
                 cut: Seq(0),
                 observed: None,
                 reserved: None,
                 seals: Vec::new(),
-                earlier: 0,
                 writer: Some(writer),
             });
         }
@@ -196,7 +200,7 @@ impl<'a> Session<'a> {
             desk.acknowledged = frontier;
             self.ledger.acknowledged(*self.clock, desk.shard, frontier);
         }
-        while desk.earlier + (desk.seals.len() as u64) < batches {
+        while (desk.seals.len() as u64) < batches {
             desk.seals
                 .push(Seal { least: (before.seq, before.committed), most: (frontier, committed) });
         }
@@ -232,11 +236,23 @@ impl<'a> Session<'a> {
 
     /// Appends an entry; false if there was no room for it.
     pub(crate) fn append(&mut self, shard: u16, payload: &[u8]) -> Result<bool, Stop> {
+        let append = |writer: &mut ShardWriter| writer.append_bytes(Kind::PUT, payload);
+        self.append_by(shard, Kind::PUT, payload, append)
+    }
+
+    /// Appends an entry in some way.
+    pub(super) fn append_by(
+        &mut self,
+        shard: u16,
+        kind: Kind,
+        payload: &[u8],
+        append: impl FnOnce(&mut ShardWriter) -> Result<Stamp, AppendError>,
+    ) -> Result<bool, Stop> {
         let index = self.desk(shard);
         let before = self.before(index);
         let Some(writer) = &mut self.desks[index].writer else { return Ok(false) };
         *self.clock += 1;
-        let result = writer.append_bytes(Kind::PUT, payload);
+        let result = append(writer);
         let has_failed = self.desks[index].has_failed;
         match result {
             Ok(stamp) => {
@@ -247,7 +263,7 @@ impl<'a> Session<'a> {
                 if let Some(cause) = self.desks[index].observed.filter(|cause| *cause >= stamp) {
                     return Err(Finding::from(Violation::StampsDescend(cause, stamp)).into());
                 }
-                self.ledger.appended(*self.clock, stamp, Kind::PUT, payload);
+                self.ledger.appended(*self.clock, stamp, kind, payload);
                 self.desks[index].given.push(stamp);
                 self.note(index, &before)?;
                 self.desks[index].reserved = self.desks[index].usage();
@@ -432,7 +448,7 @@ impl<'a> Session<'a> {
         Err(Finding::Stuck(format!("shard {shard} does not come to rest")).into())
     }
 
-    fn check_stopped(&self) -> Result<(), Stop> {
+    pub(super) fn check_stopped(&self) -> Result<(), Stop> {
         if self.disk.is_stopped() { Err(Stop::Cut) } else { Ok(()) }
     }
 
@@ -496,7 +512,7 @@ impl<'a> Session<'a> {
         }
         let before = self.before(index);
         let Some(writer) = self.desks[index].writer.take() else { return Ok(()) };
-        let sealed = self.desks[index].earlier + self.desks[index].seals.len() as u64;
+        let sealed = self.desks[index].seals.len() as u64;
         let result = writer.close();
         *self.clock += 1;
         match result {
@@ -518,7 +534,7 @@ impl<'a> Session<'a> {
     pub(crate) fn into_seals(mut self) -> Seals {
         let shards =
             self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
-        Seals { incarnation: self.seals.incarnation, shards: shards.collect() }
+        Seals { shards: shards.collect(), ..self.seals }
     }
 
     /// Closes everything.
@@ -537,7 +553,7 @@ impl<'a> Session<'a> {
         }
         let shards =
             self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
-        let seals = Seals { incarnation: self.seals.incarnation, shards: shards.collect() };
+        let seals = Seals { shards: shards.collect(), ..self.seals };
         let committed = self.log.committed_epoch();
         if committed > self.committed {
             self.ledger.committed(*self.clock, committed);

@@ -10,6 +10,7 @@ use corewal_format::{
 };
 
 use crate::error::{Claim, Damage, IoFault, Reason, RecoverError, Source, Witness};
+use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
 use crate::recovery::facts::LastBatch;
 use crate::recovery::report::LeftOut;
@@ -104,6 +105,8 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    /// The segments of the batches that were read.
+    pieces: Vec<Piece>,
     selection: Selection,
     /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
     last: Option<LastBatch>,
@@ -145,6 +148,7 @@ impl ShardStream {
             batch: None,
             epoch: Epoch(0),
             read_len: 0,
+            pieces: Vec::new(),
             selection: Selection::ALL,
             last: None,
             left_out: LeftOut::default(),
@@ -176,6 +180,17 @@ impl ShardStream {
     /// The next advance stays on the entry that the stream stands on.
     pub(crate) fn hold(&mut self) {
         self.is_held = true;
+    }
+
+    /// The lowest seq that the next batch may start with; none at the end.
+    pub(crate) fn next_seq(&self) -> Option<Seq> {
+        let span = self.spans.front()?;
+        Some(self.walker.as_ref().map_or(span.first_seq, |walker| walker.cursor().least_seq))
+    }
+
+    /// What of the shard stands in which segment, as far as it was read.
+    pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -222,6 +237,8 @@ impl ShardStream {
                 continue;
             }
             let OpenBatch { header, last_kept_seq, .. } = batch;
+            let segment_len = self.segment().map_or(0, |segment| segment.segment_len);
+            catalog::gather(&mut self.pieces, &header, segment_len, last_kept_seq);
             self.last = Some(LastBatch {
                 number: header.number,
                 segment: header.segment,

@@ -10,6 +10,7 @@ use corewal_format::{
 };
 
 use crate::error::{FailureCause, TruncateError};
+use crate::manifests::{Fate, WriteFault};
 use crate::recovery::{LastBatch, ShardStream, Span, end_run, last_of, lower};
 use crate::shard::batch::Promises;
 use crate::shard::flight::Flight;
@@ -90,7 +91,10 @@ pub(super) fn truncate_after(
         return Err(TruncateError::ManifestTooLarge(next.encoded_len()));
     }
     let committed_in_manifest = next.committed_epoch;
-    if let Err(fault) = manifests.write(next) {
+    if let Err(WriteFault { fault, fate }) = manifests.write(next) {
+        if fate == Fate::Unwritten {
+            return Err(TruncateError::Unwritten(fault));
+        }
         let failure = drive.fail(FailureCause::Manifest(fault));
         intake.latch(&failure);
         return Err(failure.into());
@@ -98,6 +102,7 @@ pub(super) fn truncate_after(
     if durable.is_some() {
         forget(drive, intake, current, committed_in_manifest);
     }
+    shared.kept().lower(this.shard, cut.last);
     this.desk().durable = drive.flight.durable();
     intake.voids.push(first..=last);
     Ok(truncation)
@@ -133,10 +138,12 @@ fn forget(
     current: CurrentRun,
     committed_in_manifest: Epoch,
 ) {
-    intake.space.forsake(drive.ring.as_mut());
+    let start = Start { first_batch: current.first_batch, first_seq: current.first_seq };
+    let (shared, shard) = (Arc::clone(&drive.shared), drive.this().shard);
+    intake.space.forsake(drive.ring.as_mut(), start, |piece| shared.seal(shard, piece));
     intake.last_entry_batch = current.first_batch.before();
     drive.flight = Flight::default();
-    drive.start = Start { first_batch: current.first_batch, first_seq: current.first_seq };
+    drive.start = start;
     drive.promised = Promises {
         durable_batch: current.first_batch.before(),
         durable_seq: current.first_seq.before(),

@@ -190,7 +190,7 @@ impl Drive {
         if after.0 != before.0
             && let Some(durable) = after.0
         {
-            self.this().frontier.advance(durable.last_seq);
+            self.this().frontier.advance(durable.number, durable.last_seq);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
@@ -207,7 +207,9 @@ impl Drive {
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
         if let Some(durable) = self.flight.durable() {
-            intake.space.release(self.ring.as_mut(), durable.number);
+            intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                shared.seal(this.shard, piece);
+            });
         }
         if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));

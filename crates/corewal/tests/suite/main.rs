@@ -9,6 +9,7 @@ mod crash_images;
 mod defects;
 mod engine;
 mod histories;
+mod keep;
 mod locking;
 mod observe;
 mod replay;
