@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use corewal::{Epoch, Incarnation, Kind, Seq, ShardId, Stamp};
+use corewal::{Epoch, Incarnation, Kind, PinFrom, Seq, ShardId, Stamp};
+
+use crate::retention::{Goes, Mark, Retention};
+use crate::voids::{Pending, Void};
 
 /// One entry, as it was appended or as it was recovered.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Recovered {
     pub committed_count: usize,
     /// The committed epoch.
     pub committed: Epoch,
+    /// The last checkpoint.
+    pub checkpoint: Option<Mark>,
 }
 
 /// A broken promise.
@@ -79,6 +84,8 @@ pub enum Violation {
         /// The shard.
         shard: ShardId,
     },
+    /// An entry was given up, and its epoch was committed.
+    CommittedVoid(Stamp),
     /// Entries are said to be committed that are not, or the other way round.
     CommittedMark(Epoch),
     /// An epoch of an earlier incarnation was given out again.
@@ -87,6 +94,15 @@ pub enum Violation {
         stamp: Stamp,
         /// The last epoch that was given out before.
         before: Epoch,
+    },
+    /// An entry of which the log had said that it was let go of.
+    ReleasedIsBack(Stamp),
+    /// Another checkpoint than the last one was found.
+    Checkpoint {
+        /// The epoch of what was found.
+        found: Epoch,
+        /// The epoch of the last one; it may have other bytes.
+        last: Epoch,
     },
     /// A number of an incarnation was given out again.
     IncarnationAgain(Incarnation),
@@ -123,11 +139,21 @@ impl fmt::Display for Violation {
             Self::CommittedInPart { epoch, shard } => {
                 write!(f, "epoch {epoch} is committed, and shard {shard} has lost its end")
             }
+            Self::CommittedVoid(stamp) => {
+                write!(f, "{stamp} was given up, and its epoch was committed")
+            }
             Self::CommittedMark(epoch) => {
                 write!(f, "entries are marked as committed otherwise than up to epoch {epoch}")
             }
             Self::EpochAgain { stamp, before } => {
                 write!(f, "{stamp} was given out after epoch {before} of an earlier incarnation")
+            }
+            Self::ReleasedIsBack(stamp) => write!(f, "{stamp} was released, and is back"),
+            Self::Checkpoint { found, last } => {
+                write!(
+                    f,
+                    "the checkpoint found, of epoch {found}, is not the last, of epoch {last}"
+                )
             }
             Self::IncarnationAgain(number) => write!(f, "incarnation {number} began twice"),
             Self::StampsDescend(first, second) => {
@@ -159,7 +185,7 @@ impl Given {
         }
     }
 
-    fn is(&self, found: &Item) -> bool {
+    pub(crate) fn is(&self, found: &Item) -> bool {
         match self {
             Self::Entry(item) => item == found,
             Self::Barrier(epoch) => {
@@ -171,7 +197,7 @@ impl Given {
         }
     }
 
-    fn seq(&self) -> Option<Seq> {
+    pub(crate) fn seq(&self) -> Option<Seq> {
         match self {
             Self::Entry(item) => Some(item.stamp.seq),
             Self::Barrier(_) => None,
@@ -193,6 +219,8 @@ pub(crate) struct Life {
     pub(crate) given: BTreeMap<ShardId, Vec<(u64, Given)>>,
     pub(crate) acknowledged: Vec<(u64, ShardId, Seq)>,
     pub(crate) committed: Vec<(u64, Epoch)>,
+    pub(crate) voids: Vec<Void>,
+    pub(crate) retention: Retention,
 }
 
 /// What was appended, what was acknowledged, what was reported, and when.
@@ -250,11 +278,11 @@ impl Ledger {
         Self { lives: vec![life], incarnation_floor, fault: self.fault.clone() }
     }
 
-    fn life(&mut self) -> &mut Life {
+    pub(crate) fn life(&mut self) -> &mut Life {
         self.lives.last_mut().expect("there is always a life")
     }
 
-    fn blame(&mut self, violation: Violation) {
+    pub(crate) fn blame(&mut self, violation: Violation) {
         self.fault.get_or_insert(violation);
     }
 
@@ -298,7 +326,8 @@ impl Ledger {
         if stamp.epoch <= floor {
             self.blame(Violation::EpochAgain { stamp, before: floor });
         }
-        if let Some(before) = before.filter(|before| stamp.seq > Seq(0) && *before >= stamp) {
+        let descends = |before: &Stamp| *before >= stamp || before.seq >= stamp.seq;
+        if let Some(before) = before.filter(|before| stamp.seq > Seq(0) && descends(before)) {
             self.blame(Violation::StampsDescend(before, stamp));
         }
     }
@@ -311,6 +340,45 @@ impl Ledger {
     /// `epoch` was said to be committed, not after `at`.
     pub fn committed(&mut self, at: u64, epoch: Epoch) {
         self.life().committed.push((at, epoch));
+    }
+
+    /// What the last recovery delivered, in order.
+    pub(crate) fn kept(&self) -> Vec<&Item> {
+        let kept = self.lives.last().into_iter().flat_map(|life| life.kept.values());
+        let mut items: Vec<&Item> = kept.flat_map(|items| items.iter()).collect();
+        items.sort_unstable_by_key(|item| item.stamp);
+        items
+    }
+
+    /// The seq of the entry that is `back` entries from the last one that was given out or recovered.
+    pub(crate) fn seq_back(&self, shard: ShardId, back: usize) -> Seq {
+        let Some(life) = self.lives.last() else { return Seq(0) };
+        let kept = life.kept.get(&shard).into_iter().flat_map(|kept| kept.iter());
+        let given = life.given.get(&shard).into_iter().flatten();
+        let seqs = kept.map(|item| item.stamp.seq).chain(given.filter_map(|(_, it)| it.seq()));
+        let seqs: Vec<Seq> = seqs.collect();
+        let index = seqs.len().checked_sub(back + 1);
+        index.and_then(|index| seqs.get(index)).copied().unwrap_or_default()
+    }
+
+    /// The log was asked, not before `at`, to let go of something; with what was committed and pinned then.
+    pub fn letting_go(&mut self, at: u64, goes: Goes, committed: Epoch, pins: Vec<PinFrom>) {
+        self.life().retention.tried(at, goes, committed, pins);
+    }
+
+    /// Everything of a shard up to `seq` was said to be gone, not after `at`.
+    pub fn let_go(&mut self, at: u64, shard: ShardId, seq: Seq) {
+        self.life().retention.gone(at, shard, seq);
+    }
+
+    /// A checkpoint was asked for, not before `at`.
+    pub fn checkpointing(&mut self, at: u64, epoch: Epoch, bytes: &[u8]) {
+        self.life().retention.tried_mark(at, (epoch, bytes.into()));
+    }
+
+    /// The last checkpoint that was asked for was said to be durable, not after `at`.
+    pub fn checkpointed(&mut self, at: u64) {
+        self.life().retention.made_mark(at);
     }
 
     /// The log was recovered, without a power cut, and had delivered everything at `at`: from then on no power
@@ -351,6 +419,17 @@ impl Ledger {
         }
         recovered.check_order()?;
         let life = self.lives.iter().rev().find(|life| life.from < cut).unwrap_or(&self.lives[0]);
+        let without = Self::check_life(&life.without_voids(cut, Pending::Nothing), recovered, cut);
+        if !life.voids.iter().any(|void| void.is_pending(cut)) {
+            return without;
+        }
+        without.or_else(|violation| {
+            let life = life.without_voids(cut, Pending::Everything);
+            Self::check_life(&life, recovered, cut).map_err(|_| violation)
+        })
+    }
+
+    fn check_life(life: &Life, recovered: &Recovered, cut: u64) -> Result<(), Violation> {
         let mut found: BTreeMap<ShardId, Vec<&Item>> = BTreeMap::new();
         for item in &recovered.items {
             found.entry(item.stamp.shard).or_default().push(item);
@@ -361,6 +440,8 @@ impl Ledger {
             let found = found.remove(&shard).unwrap_or_default();
             life.check_shard(shard, &found, recovered.committed, cut)?;
         }
+        life.retention.check_gone(&recovered.items, cut)?;
+        life.retention.check_mark(recovered.checkpoint.as_ref(), cut)?;
         if let Some(found) = found.into_values().flatten().next() {
             return Err(Violation::Foreign { found: found.clone(), expected: None });
         }
@@ -395,11 +476,12 @@ impl Life {
             kept.entry(item.stamp.shard).or_default().push(item.clone());
         }
         let kept = kept.into_iter().map(|(shard, items)| (shard, items.into())).collect();
-        Self { from, kept, kept_committed: recovered.committed, ..Self::default() }
+        let retention = Retention::of(recovered.checkpoint.clone());
+        Self { from, kept, kept_committed: recovered.committed, retention, ..Self::default() }
     }
 
     /// First all that an earlier recovery delivered; then a beginning of what was appended since, at least as
-    /// long as what was acknowledged.
+    /// long as what was acknowledged. At the front that may be missing which was let go of.
     fn check_shard(
         &self,
         shard: ShardId,
@@ -408,6 +490,14 @@ impl Life {
         cut: u64,
     ) -> Result<(), Violation> {
         let kept = self.kept.get(&shard).map(|kept| &**kept).unwrap_or_default();
+        let given = self.given.get(&shard).map(|given| &**given).unwrap_or_default();
+        let given = &given[..given.partition_point(|(at, _)| *at < cut)];
+        let delivered: Vec<Given> = kept.iter().cloned().map(Given::Entry).collect();
+        let expected: Vec<&Given> =
+            delivered.iter().chain(given.iter().map(|(_, it)| it)).collect();
+        let missing = self.retention.missing(shard, &expected, found, cut);
+        let kept = &kept[missing.min(kept.len())..];
+        let missing = missing - missing.min(delivered.len());
         for (index, item) in kept.iter().enumerate() {
             match found.get(index) {
                 Some(&found) if found == item => {}
@@ -418,10 +508,8 @@ impl Life {
                 _ => return Err(Violation::Forgotten(item.stamp)),
             }
         }
-        let given = self.given.get(&shard).map(|given| &**given).unwrap_or_default();
-        let given = &given[..given.partition_point(|(at, _)| *at < cut)];
         let new = &found[kept.len()..];
-        for (index, &item) in new.iter().enumerate() {
+        for (index, &item) in (missing..).zip(new) {
             let expected = given.get(index).map(|(_, given)| given);
             if !expected.is_some_and(|given| given.is(item)) {
                 return Err(match self.first_lost(shard, given, index, cut) {
@@ -434,14 +522,14 @@ impl Life {
                 });
             }
         }
-        if let Some(lost) = self.first_lost(shard, given, new.len(), cut) {
+        if let Some(lost) = self.first_lost(shard, given, missing + new.len(), cut) {
             return Err(lost);
         }
         if let Some(last) = new.last().filter(|last| last.continues) {
             return Err(Violation::HalfGroup(last.stamp));
         }
         let is_active = self.opened.is_some_and(|(.., shards)| shard.0 < shards);
-        let recovered = &given[..new.len()];
+        let recovered = &given[..missing + new.len()];
         if is_active
             && committed > self.kept_committed
             && !recovered.iter().any(|(_, it)| matches!(it, Given::Barrier(e) if *e >= committed))

@@ -132,7 +132,7 @@ impl Keeper {
         let position = Position::new(offsets, watermark.unwrap_or(Time::START));
         let checkpoint = Checkpoint { cores: self.cores, position, marks };
         let bytes = checkpoint.freeze().map_err(JobError::Archive)?;
-        crate::shim::write(&self.place, log, epoch, &bytes)?;
+        log.checkpoint(epoch, &bytes)?;
         snapshot::remove_others(&self.place, epoch)?;
         (self.observer)(Phase::Checkpointed(epoch));
         Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use corewal::{
-    AccessError, AppendError, CloseError, Failure, Kind, OpenError, RecoverError,
+    AccessError, AppendError, CheckpointError, CloseError, Failure, Kind, OpenError, RecoverError,
     SitError, Stamp,
 };
 
@@ -58,6 +58,9 @@ pub enum JobError {
     /// The cores stopped because another one failed.
     #[error("stopped because another core failed")]
     Halted,
+    /// A checkpoint could not be recorded.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// An entry of the log is of a kind that this job does not write.
     #[error("entry {stamp} is not of this job: its kind is {}", kind.0)]
     Kind {

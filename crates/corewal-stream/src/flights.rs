@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use corewal::Record;
-use jiff::civil::DateTime;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::exchange::KeyHash;
@@ -48,7 +48,15 @@ pub struct Flight {
 
 /// The three letters of an airport.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, rkyv::Archive, rkyv::Serialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    rkyv::Archive,
+    rkyv::Serialize,
     rkyv::Deserialize,
 )]
 pub struct Airport([u8; 3]);
@@ -117,7 +125,8 @@ impl Flights {
             let (delay, distance) = (line.delay, line.distance);
             Ok(Flight { time: Time(time), origin: Airport(origin), delay, distance })
         };
-        let flights: Vec<Flight> = file.lines().enumerate().map(flight).collect::<Result<_, _>>()?;
+        let flights: Vec<Flight> =
+            file.lines().enumerate().map(flight).collect::<Result<_, _>>()?;
         let (Some(first), Some(last)) = (flights.first(), flights.last()) else {
             return Err(BadFlight { line: 1, reason: "the file is empty".into() });
         };

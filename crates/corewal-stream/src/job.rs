@@ -231,7 +231,7 @@ impl<W: Workload> Job<W> {
         let options = self.log.clone().shards(self.cores).schema(SCHEMA).policy(policy);
         let mut recovery = Log::recover(options)?.committed_only();
         let committed = recovery.report().committed_epoch;
-        let checkpoint = match crate::shim::read(&self.place) {
+        let checkpoint = match recovery.checkpoint() {
             Some(it) => Some((it.epoch, Checkpoint::from_bytes(&it.bytes)?)),
             None => None,
         };

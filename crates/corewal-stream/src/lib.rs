@@ -31,7 +31,6 @@ pub mod nexmark;
 mod pace;
 mod place;
 mod resume;
-mod shim;
 mod sink;
 mod snapshot;
 mod source;

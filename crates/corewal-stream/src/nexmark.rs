@@ -10,9 +10,9 @@
 //! All four run at once over the same events. Windows are tumbling ones.
 
 use corewal::Record;
+use nexmark::EventGenerator;
 use nexmark::config::NexmarkConfig;
 use nexmark::event::Event as Generated;
-use nexmark::EventGenerator;
 
 use crate::exchange::KeyHash;
 use crate::source::{Offset, PARTITIONS, Partition, index_of};
@@ -69,9 +69,8 @@ impl Workload for Nexmark {
 
     fn read(&self, partition: Partition, from: Offset) -> Partitioned {
         let index = index_of(partition, from);
-        let generator = EventGenerator::new(self.config())
-            .with_offset(index)
-            .with_step(u64::from(PARTITIONS));
+        let generator =
+            EventGenerator::new(self.config()).with_offset(index).with_step(u64::from(PARTITIONS));
         Partitioned { generator, events: self.events }
     }
 
@@ -90,9 +89,7 @@ impl Workload for Nexmark {
         match change {
             Change::Bids(change) => Home { stage: 1, key: KeyHash::of_number(change.key) },
             Change::Newcomer(change) => Home { stage: 1, key: KeyHash::of_number(change.key) },
-            Change::Leaders(change) => {
-                Home { stage: 2, key: KeyHash::of_number(change.window.0) }
-            }
+            Change::Leaders(change) => Home { stage: 2, key: KeyHash::of_number(change.window.0) },
         }
     }
 }
@@ -184,7 +181,9 @@ pub enum Change {
 impl Record for Change {}
 
 /// What is known of a person in a window.
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Newcomer {
     /// The name, if they registered.
     name: Option<String>,
@@ -193,7 +192,9 @@ pub struct Newcomer {
 }
 
 /// The auctions with the most bids.
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct Leaders {
     bids: u64,
     /// Sorted: which core's leader comes first must not matter.

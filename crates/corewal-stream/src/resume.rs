@@ -72,7 +72,8 @@ impl<W: Workload> Restored<W> {
         let mut all: BTreeSet<u16> = sink::cores(place)?.into_iter().chain(0..cores).collect();
         all.extend(checkpoint.iter().flat_map(|(_, it)| it.marks.iter().map(|mark| mark.core)));
         for core in all {
-            let (epoch, mark) = checkpoint.map_or((Epoch(0), 0), |(epoch, it)| (epoch, it.mark(core)));
+            let (epoch, mark) =
+                checkpoint.map_or((Epoch(0), 0), |(epoch, it)| (epoch, it.mark(core)));
             self.sinks.insert(core, Sink::open(place, core, mark, epoch)?);
         }
         Ok(())

@@ -43,7 +43,12 @@ pub(crate) struct Mark {
 impl Sink {
     /// Opens the file of `core` and finds its end, from a checkpoint's mark on: everything up to `epoch` is
     /// before the mark.
-    pub(crate) fn open(place: &Place, core: u16, mark: u64, epoch: Epoch) -> Result<Self, JobError> {
+    pub(crate) fn open(
+        place: &Place,
+        core: u16,
+        mark: u64,
+        epoch: Epoch,
+    ) -> Result<Self, JobError> {
         let path = path_of(place, core);
         let file = match place.disk.open(&path, Open::WRITE) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -129,7 +134,8 @@ pub fn collect(place: &Place) -> Result<Vec<u8>, JobError> {
     for core in cores(place)? {
         files.push(place.read(&path_of(place, core))?);
     }
-    let lines = |file| Frames::of(file).flat_map(|frame| frame.lines.split_inclusive(|&it| it == b'\n'));
+    let lines =
+        |file| Frames::of(file).flat_map(|frame| frame.lines.split_inclusive(|&it| it == b'\n'));
     let mut lines: Vec<&[u8]> = files.iter().flat_map(|file| lines(file)).collect();
     lines.sort_unstable();
     Ok(lines.concat())

@@ -41,8 +41,7 @@ pub trait Workload: Clone + Send + Sync + 'static {
 }
 
 /// The operators of one core, in the order in which an event passes them; at least two.
-pub type Chain<W> =
-    Vec<Box<dyn Operator<<W as Workload>::Event, <W as Workload>::Change> + Send>>;
+pub type Chain<W> = Vec<Box<dyn Operator<<W as Workload>::Event, <W as Workload>::Change> + Send>>;
 
 /// Where a piece of state lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +135,8 @@ impl<T> Stored for T
 where
     T: Record + Send + 'static,
     T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
-    T::Archived: for<'a> CheckBytes<HighValidator<'a, Error>>
-        + Deserialize<T, HighDeserializer<Error>>,
+    T::Archived:
+        for<'a> CheckBytes<HighValidator<'a, Error>> + Deserialize<T, HighDeserializer<Error>>,
     T: Archive,
 {
     fn freeze(&self) -> Result<AlignedVec, Error> {

@@ -140,7 +140,8 @@ impl Demo {
             work.path().display()
         );
         let started = Instant::now();
-        let wanted = self.life(&work.path().join("uninterrupted"), self.cores[0], None).quietly()?;
+        let wanted =
+            self.life(&work.path().join("uninterrupted"), self.cores[0], None).quietly()?;
         println!(
             "uninterrupted: {} lines in {:.1} s; now with {} kills",
             grouped(count_lines(&wanted)),
@@ -152,7 +153,8 @@ impl Demo {
         self.killed(&job, &mut history)?;
         let output = corewal_stream::collect(&place(&job))?;
         if let Some(file) = &self.svg {
-            let title = format!("corewal demo: {}, {} kills", self.task.name(), history.kills.len());
+            let title =
+                format!("corewal demo: {}, {} kills", self.task.name(), history.kills.len());
             write(file, plot::svg(&history, &title).as_bytes())?;
         }
         let files = ["uninterrupted.tsv", "killed.tsv"].map(|name| work.path().join(name));

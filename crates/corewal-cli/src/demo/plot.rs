@@ -43,24 +43,28 @@ pub(crate) fn svg(history: &History, title: &str) -> String {
         let (from, to) = (scales.x(*from), scales.x(*to));
         let width = (to - from).max(1.0);
         let height = bottom - top;
-        put(&mut svg, format_args!(
-            r#"<rect class="recovery" x="{from:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"/>"#
-        ));
+        put(
+            &mut svg,
+            format_args!(
+                r#"<rect class="recovery" x="{from:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"/>"#
+            ),
+        );
     }
     for at in &history.checkpoints {
         let x = scales.x(*at);
-        put(&mut svg, format_args!(
-            r#"<path class="checkpoint" d="M{x:.1} {bottom:.1}v-10"/>"#
-        ));
+        put(&mut svg, format_args!(r#"<path class="checkpoint" d="M{x:.1} {bottom:.1}v-10"/>"#));
     }
     line(&mut svg, "commits", &history.commits, &scales, scales.epochs);
     line(&mut svg, "events", &history.events, &scales, scales.events);
     for (at, met) in &history.kills {
         let x = scales.x(*at);
-        put(&mut svg, format_args!(
-            r#"<path class="kill" d="M{x:.1} {top:.1}V{bottom:.1}"><title>killed {}</title></path>"#,
-            met.text()
-        ));
+        put(
+            &mut svg,
+            format_args!(
+                r#"<path class="kill" d="M{x:.1} {top:.1}V{bottom:.1}"><title>killed {}</title></path>"#,
+                met.text()
+            ),
+        );
     }
     axes(&mut svg, &scales);
     svg.push_str("</svg>\n");
@@ -72,8 +76,10 @@ fn put(svg: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 fn head(svg: &mut String, title: &str) {
-    put(svg, format_args!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">
+    put(
+        svg,
+        format_args!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">
 <style>
 .events {{ fill: none; stroke: #1f77b4; stroke-width: 2 }}
 .commits {{ fill: none; stroke: #2ca02c; stroke-width: 1.5 }}
@@ -84,8 +90,9 @@ fn head(svg: &mut String, title: &str) {
 </style>
 <rect width="100%" height="100%" fill="white"/>
 <text x="{}" y="24" font-size="16">{title}</text>"#,
-        MARGIN.0
-    ));
+            MARGIN.0
+        ),
+    );
 }
 
 fn line(svg: &mut String, class: &str, points: &[(Duration, u64)], scales: &Scales, most: f64) {
@@ -100,28 +107,32 @@ fn line(svg: &mut String, class: &str, points: &[(Duration, u64)], scales: &Scal
 fn axes(svg: &mut String, scales: &Scales) {
     let (left, right) = (MARGIN.0, WIDTH - MARGIN.2);
     let (top, bottom) = (Scales::y(1.0), Scales::y(0.0));
-    put(svg, format_args!(
-        r#"<path class="axis" d="M{left} {top}V{bottom}H{right}V{top}"/>"#
-    ));
+    put(svg, format_args!(r#"<path class="axis" d="M{left} {top}V{bottom}H{right}V{top}"/>"#));
     for step in 0..=4 {
         let part = f64::from(step) / 4.0;
         let y = Scales::y(part) + 4.0;
         let x = left + part * (right - left);
         let (events, epochs) = (scales.events * part, scales.epochs * part);
         let seconds = scales.seconds * part;
-        put(svg, format_args!(
-            r##"<text x="{:.1}" y="{y:.1}" text-anchor="end" fill="#1f77b4">{events:.0}</text>
+        put(
+            svg,
+            format_args!(
+                r##"<text x="{:.1}" y="{y:.1}" text-anchor="end" fill="#1f77b4">{events:.0}</text>
 <text x="{:.1}" y="{y:.1}" fill="#2ca02c">{epochs:.0}</text>
 <text x="{x:.1}" y="{:.1}" text-anchor="middle">{seconds:.1} s</text>"##,
-            left - 6.0,
-            right + 6.0,
-            bottom + 18.0
-        ));
+                left - 6.0,
+                right + 6.0,
+                bottom + 18.0
+            ),
+        );
     }
-    put(svg, format_args!(
-        r##"<text x="{left}" y="{:.1}"><tspan fill="#1f77b4">events read</tspan>
+    put(
+        svg,
+        format_args!(
+            r##"<text x="{left}" y="{:.1}"><tspan fill="#1f77b4">events read</tspan>
 <tspan fill="#2ca02c" dx="12">epochs committed</tspan> <tspan fill="#9467bd" dx="12">checkpoints</tspan>
 <tspan fill="#d62728" dx="12">kills</tspan> <tspan fill="#ff7f0e" dx="12">recoveries</tspan></text>"##,
-        bottom + 38.0
-    ));
+            bottom + 38.0
+        ),
+    );
 }

@@ -12,14 +12,8 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Where the demo shows what happens.
 pub(crate) enum Screen {
-    Bars {
-        all: MultiProgress,
-        total: ProgressBar,
-        cores: Vec<ProgressBar>,
-    },
-    Lines {
-        last: Duration,
-    },
+    Bars { all: MultiProgress, total: ProgressBar, cores: Vec<ProgressBar> },
+    Lines { last: Duration },
 }
 
 impl Screen {
@@ -28,9 +22,8 @@ impl Screen {
             return Self::Lines { last: Duration::ZERO };
         }
         let all = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout());
-        let style = |template| {
-            ProgressStyle::with_template(template).expect("the template is good")
-        };
+        let style =
+            |template| ProgressStyle::with_template(template).expect("the template is good");
         let total = all.add(ProgressBar::new(events));
         total.set_style(style("{bar:40.cyan/dim} {human_pos}/{human_len} events  {msg}"));
         let core = |_| {

@@ -91,6 +91,8 @@ pub struct LifePlan {
     pub faults: Vec<FaultPlan>,
     /// The power is cut after so many operations of the disk, at the latest.
     pub crash_after: Option<u64>,
+    /// What the recovery keeps.
+    pub keep: Keep,
     /// What is done with the open log.
     pub ops: Vec<Op>,
     /// How it ends.
@@ -99,6 +101,15 @@ pub struct LifePlan {
     pub cuts: Vec<CutPlan>,
     /// Damages of what is left, that are recovered only.
     pub damages: Vec<u64>,
+}
+
+/// What a recovery keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything.
+    All,
+    /// What is not above the committed epoch.
+    Committed,
 }
 
 /// One kind of fault.
@@ -149,6 +160,8 @@ pub struct Geometry {
     pub buffered: bool,
     /// The ring completes inside of submit.
     pub blocking: bool,
+    /// Files of released segments that are kept for use.
+    pub spare: usize,
 }
 
 /// How long a shard is idle before it vouches.
@@ -171,6 +184,7 @@ impl Geometry {
             policy: Policy::EveryBatch,
             buffered: false,
             blocking: false,
+            spare: 2,
         }
     }
 
@@ -206,6 +220,7 @@ impl Geometry {
             .vouch_after(VOUCH_AFTER)
             .sync_method(self.method)
             .policy(self.policy)
+            .spare_segments(self.spare)
             .access(if self.buffered { AccessWish::Buffered } else { AccessWish::Direct })
     }
 }
@@ -237,12 +252,30 @@ pub enum Op {
     Prepare,
     /// Entries are appended until the next segment begins.
     Rotate(u16),
+    /// Everything behind the entry so many before the last one is cut off.
+    Truncate(u16, u8),
+    /// The first shard observes the last stamp of the second, moved on by a power of two if it is not zero.
+    Observe(u16, u16, u8),
     /// Time passes: microseconds.
     Advance(u32),
     /// The log is read beside its writers.
     Read,
     /// The disk has so much room more than it holds, in KiB; or no limit.
     Room(Option<u16>),
+    /// The last epoch but so many is held elsewhere.
+    Checkpoint(u64),
+    /// An epoch that is not committed is said to be held elsewhere.
+    CheckpointAhead,
+    /// A shard lets go of this part of what it has given out, in sixteenths.
+    ReleaseBefore(u16, u64),
+    /// A shard appends its state.
+    State(u16),
+    /// A shard lets go of what is before its last state.
+    ReleaseTo(u16),
+    /// A reader pins: everything, the committed epoch, or the frontier of a shard.
+    Pin(u16, u64),
+    /// The reader that has pinned first lets go.
+    Unpin,
     /// The shard's writer is closed.
     CloseWriter(u16),
     /// The shard's writer is dropped.
@@ -339,6 +372,7 @@ struct Swarm {
     full: bool,
     resharding: bool,
     damages: bool,
+    voiding: bool,
     /// Weights of the kinds of operations.
     weights: Vec<(u64, Maker)>,
     geometry: Geometry,
@@ -354,7 +388,7 @@ const KINDS: [FaultKind; 5] = [
 
 type Maker = fn(&mut Rng, u16, &Geometry) -> Op;
 
-const MAKERS: [(u64, Maker); 16] = [
+const MAKERS: [(u64, Maker); 25] = [
     (30, |rng, shard, geometry| {
         let len = match rng.below(10) {
             0..6 => rng.below(120),
@@ -372,12 +406,24 @@ const MAKERS: [(u64, Maker); 16] = [
     (3, |_, shard, _| Op::Vouch(shard)),
     (3, |_, _, _| Op::Idle),
     (8, |_, _, _| Op::Prepare),
-    (3, |_, shard, _| Op::Rotate(shard)),
+    (5, |_, shard, _| Op::Rotate(shard)),
+    (6, |rng, _, _| Op::Checkpoint(if rng.chance(75) { 0 } else { rng.below(3) })),
+    (1, |_, _, _| Op::CheckpointAhead),
+    (2, |rng, shard, _| Op::ReleaseBefore(shard, rng.below(18))),
+    (2, |_, shard, _| Op::State(shard)),
+    (2, |_, shard, _| Op::ReleaseTo(shard)),
+    (2, |rng, shard, _| Op::Pin(shard, rng.below(3))),
+    (2, |_, _, _| Op::Unpin),
     (4, |rng, _, _| Op::Advance(u32::from(rng.small(400)))),
     (2, |_, _, _| Op::Read),
     (1, |_, shard, _| Op::CloseWriter(shard)),
     (1, |_, shard, _| Op::DropWriter(shard)),
     (2, |_, shard, _| Op::AppendImage(shard)),
+    (3, |rng, shard, _| Op::Truncate(shard, u8::try_from(rng.below(9)).unwrap_or(0))),
+    (3, |rng, shard, geometry| {
+        let jump = if rng.chance(80) { 0 } else { 1 + u8::try_from(rng.below(40)).unwrap_or(0) };
+        Op::Observe(shard, rng.small(geometry.shards), jump)
+    }),
 ];
 
 impl History {
@@ -432,6 +478,7 @@ impl Swarm {
             policy,
             buffered: !direct || rng.chance(30),
             blocking: rng.chance(10),
+            spare: rng.index(4),
         };
         Self {
             faults,
@@ -441,6 +488,7 @@ impl Swarm {
             full: rng.chance(10),
             resharding: rng.chance(20),
             damages: rng.chance(35),
+            voiding: rng.chance(35),
             weights,
             geometry,
             rng,
@@ -504,10 +552,11 @@ impl Swarm {
             6 if self.closes => End::CloseAndCut(CutPlan::drawn(rng)),
             _ => End::Cut(CutPlan::drawn(rng)),
         };
+        let keep = if self.voiding && rng.chance(50) { Keep::Committed } else { Keep::All };
         let cuts = (0..rng.below(4)).map(|_| CutPlan::drawn(rng)).collect();
         let damage_count = if self.damages { rng.below(6) } else { 0 };
         let damages = (0..damage_count).map(|_| rng.next()).collect();
-        LifePlan { geometry, faults, crash_after, ops, end, cuts, damages }
+        LifePlan { geometry, faults, crash_after, keep, ops, end, cuts, damages }
     }
 }
 
@@ -522,6 +571,7 @@ impl fmt::Display for History {
             if let Some(count) = life.crash_after {
                 writeln!(f, "  power cut after {count} operations of the disk")?;
             }
+            writeln!(f, "  recovered: {:?}", life.keep)?;
             for op in &life.ops {
                 writeln!(f, "  {op:?}")?;
             }

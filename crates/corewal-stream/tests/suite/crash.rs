@@ -89,9 +89,7 @@ fn one_life<W: Workload>(
     }
     let cores = 1 + u16::try_from(draw.below(4)).unwrap();
     match live(disk, workload, cores, draw) {
-        Ok(()) if !disk.is_stopped() => {
-            (Arc::new(disk.power_cut(&Cut::lose_all())), End::Finished)
-        }
+        Ok(()) if !disk.is_stopped() => (Arc::new(disk.power_cut(&Cut::lose_all())), End::Finished),
         outcome => {
             assert!(disk.is_stopped(), "nothing but the crash ends a job: {outcome:?}");
             let next = match draw.below(3) {

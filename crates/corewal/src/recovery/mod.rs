@@ -30,7 +30,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
-use corewal_format::{EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Seq, Stamp};
+use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Seq, Stamp};
 
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
@@ -44,13 +44,13 @@ pub use report::{LeftOut, Report, RunEnd, ShardReport};
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use reader::take as judged;
-pub(crate) use runs::end_run;
+pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
 
 use merge::Merge;
-use open::Ends;
+use open::{Ends, Found};
 use snapshot::Snapshot;
 use stream::Selection;
 
@@ -135,7 +135,7 @@ impl Recovery {
     /// is not delivered is verified all the same. The stream starts over.
     ///
     /// # Errors
-    /// [`RecoverError::Released`] if entries above the fence were released: a state that goes up to the fence
+    /// [`RecoverError::FenceTooOld`] if entries above the fence were released: a state that goes up to the fence
     /// cannot be completed from this log.
     pub fn above(self, fence: impl Into<Fence>) -> Result<Self, RecoverError> {
         let fence = fence.into();
@@ -144,7 +144,7 @@ impl Recovery {
             && checkpoint.epoch > fence.0.epoch
             && snapshot.manifest.shards.iter().any(|record| record.released_seq > Seq(0))
         {
-            return Err(RecoverError::Released {
+            return Err(RecoverError::FenceTooOld {
                 fence: fence.0.epoch,
                 released: checkpoint.epoch,
             });
@@ -227,6 +227,13 @@ impl Recovery {
         &self.report
     }
 
+    /// The last checkpoint, known before any entry is read. What is up to its epoch is held where its bytes
+    /// say; such entries may still come, where they share a segment with later ones.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.snapshot.as_ref()?.manifest.checkpoint.as_ref()
+    }
+
     /// Starts the next incarnation: verifies what is left of the stream, writes one manifest, and prepares the
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
@@ -248,7 +255,8 @@ impl Recovery {
                 Ends::With(streams.filter_map(|it| Some((it.shard(), it.last()?))).collect())
             }
         };
-        open::open(self.options, self.layout, self.lock, self.snapshot, &ends, self.report)
+        let found = Found { ends, pieces: self.merge.take_pieces() };
+        open::open(self.options, self.layout, self.lock, self.snapshot, found, self.report)
     }
 }
 

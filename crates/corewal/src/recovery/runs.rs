@@ -25,6 +25,17 @@ pub(crate) fn end_run(
     }
 }
 
+/// The end of a run; its epoch is at least the one named.
+pub(crate) fn last_of(run: &Run) -> LastBatch {
+    LastBatch {
+        number: run.last_batch,
+        segment: run.last_segment,
+        at: run.last_batch_at,
+        last_seq: run.last_kept_seq,
+        epoch: run.first_epoch,
+    }
+}
+
 /// Keeps of a shard's ended runs what stands up to `last`, a whole batch of one of them, and nothing above its
 /// seq. Later runs are dropped; nothing at all is kept without a last batch.
 pub(crate) fn lower(runs: &mut Vec<Run>, last: Option<LastBatch>) {

@@ -9,11 +9,12 @@ use corewal_format::{
     Seq, ShardId, Stamp, Void,
 };
 
-use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
+use crate::error::{Claim, Damage, IoFault, Reason, RecoverError, Source, Witness};
+use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
 use crate::recovery::facts::LastBatch;
 use crate::recovery::report::LeftOut;
-use crate::recovery::walk::{Cursor, Step, Walker};
+use crate::recovery::walk::{Cursor, Step, Walker, first_batch};
 
 /// A stretch of a shard whose end is known.
 #[derive(Debug, Clone)]
@@ -45,6 +46,38 @@ impl From<&Run> for Span {
     }
 }
 
+impl Span {
+    /// The part of `run` from its last segment on that begins at or below `seq`: enough to find where `seq`
+    /// is, without reading what lies before.
+    pub(crate) fn entered(
+        layout: &Layout,
+        log: LogId,
+        shard: ShardId,
+        run: &Run,
+        seq: Seq,
+    ) -> Result<Self, IoFault> {
+        let mut span = Self::from(run);
+        let later = run.first_segment.0 + 1..=run.last_segment.0;
+        for number in later.rev().map(SegmentNumber) {
+            let Some(header) = first_batch(layout, log, shard, number, run.incarnation)? else {
+                continue;
+            };
+            let is_void =
+                |void: &Void| (void.first_batch..=void.last_batch).contains(&header.number);
+            let is_inside = (run.first_batch..=run.last_batch).contains(&header.number);
+            if is_inside && header.first_seq <= seq && !run.voids.iter().any(is_void) {
+                span.segments = number..=run.last_segment;
+                span.first_batch = header.number;
+                span.first_seq = header.first_seq;
+                span.first_epoch = header.epoch;
+                span.voids.retain(|void| void.first_batch > header.number);
+                break;
+            }
+        }
+        Ok(span)
+    }
+}
+
 /// What is delivered of a stream. All of it is read and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Selection {
@@ -72,6 +105,8 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    /// The segments of the batches that were read.
+    pieces: Vec<Piece>,
     selection: Selection,
     /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
     last: Option<LastBatch>,
@@ -113,6 +148,7 @@ impl ShardStream {
             batch: None,
             epoch: Epoch(0),
             read_len: 0,
+            pieces: Vec::new(),
             selection: Selection::ALL,
             last: None,
             left_out: LeftOut::default(),
@@ -144,6 +180,17 @@ impl ShardStream {
     /// The next advance stays on the entry that the stream stands on.
     pub(crate) fn hold(&mut self) {
         self.is_held = true;
+    }
+
+    /// The lowest seq that the next batch may start with; none at the end.
+    pub(crate) fn next_seq(&self) -> Option<Seq> {
+        let span = self.spans.front()?;
+        Some(self.walker.as_ref().map_or(span.first_seq, |walker| walker.cursor().least_seq))
+    }
+
+    /// What of the shard stands in which segment, as far as it was read.
+    pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -186,11 +233,12 @@ impl ShardStream {
             }
             let Some(batch) = self.batch else { continue };
             if self.selection.until.is_some_and(|until| batch.header.epoch > until) {
-                self.leave_out(&batch);
-                self.batch = None;
+                self.leave_out();
                 continue;
             }
             let OpenBatch { header, last_kept_seq, .. } = batch;
+            let segment_len = self.segment().map_or(0, |segment| segment.segment_len);
+            catalog::gather(&mut self.pieces, &header, segment_len, last_kept_seq);
             self.last = Some(LastBatch {
                 number: header.number,
                 segment: header.segment,
@@ -216,21 +264,32 @@ impl ShardStream {
         self.walker.as_ref().expect("the stream is in a batch").held(header)
     }
 
-    /// Counts a batch of a later epoch than is wanted.
-    fn leave_out(&mut self, batch: &OpenBatch) {
-        let mut at = 0;
-        while let Some((entry, next_at)) = self.entry_at(&OpenBatch { at, ..*batch })
-            && entry.stamp.seq <= batch.last_kept_seq
-        {
-            at = next_at;
+    /// Counts the batch that the stream is in, which is of a later epoch than is wanted.
+    fn leave_out(&mut self) {
+        let Some(batch) = self.batch.take() else { return };
+        let mut left_out = self.left_out;
+        for entry in self.entries_of(batch) {
             let seq = entry.stamp.seq;
-            self.left_out.entries += 1;
-            self.left_out.seqs = match self.left_out.seqs {
-                None => Some((seq, seq)),
-                Some((first, _)) => Some((first, seq)),
-            };
+            left_out.entries += 1;
+            left_out.seqs = Some((left_out.seqs.map_or(seq, |(first, _)| first), seq));
         }
-        self.left_out.bytes += batch.header.disk_len();
+        left_out.bytes += batch.header.disk_len();
+        self.left_out = left_out;
+    }
+
+    /// The entries of the batch that the stream is in, as far as they are kept.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = EntryView<'_>> {
+        self.batch.into_iter().flat_map(|batch| self.entries_of(batch))
+    }
+
+    fn entries_of(&self, batch: OpenBatch) -> impl Iterator<Item = EntryView<'_>> {
+        let mut at = 0;
+        let next = move || {
+            let (entry, next_at) = self.entry_at(&OpenBatch { at, ..batch })?;
+            at = next_at;
+            (entry.stamp.seq <= batch.last_kept_seq).then_some(entry)
+        };
+        std::iter::from_fn(next)
     }
 
     /// The stamp of the entry at the batch's offset, if it has one that is kept.

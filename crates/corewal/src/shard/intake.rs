@@ -5,31 +5,42 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use corewal_disk::Block;
 use corewal_format::{
-    BATCH_HEADER_LEN, BatchNumber, ENTRY_HEADER_LEN, EntryFlags, Epoch, Kind, Seq, Stamp, padded,
+    BATCH_HEADER_LEN, BatchNumber, ENTRY_HEADER_LEN, EntryFlags, Epoch, Kind, Seq, ShardId, Stamp,
+    padded,
 };
 use rkyv::ser::allocator::Arena;
 
-use crate::error::{AppendError, Failure};
+use crate::error::{AppendError, Failure, ObserveError};
 use crate::record::{EncodeError, Room};
 use crate::shard::batch::{BatchPlace, OpenBatch};
 use crate::shard::space::{Purpose, Space};
 use crate::shared::{ShardShared, Shared};
 
+/// The highest seq that can be observed: from here on, counting a thousand million a second takes longer than
+/// anybody will.
+const HIGHEST_OBSERVED: Seq = Seq(1 << 61);
+
 /// The open batch, those that wait behind it for the ring, and where the next one goes.
 pub(crate) struct Intake {
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
+    shard: ShardId,
     pub(super) pool: Vec<Block>,
     pub(super) space: Space,
     pub(super) open: Option<OpenBatch>,
     /// Batches that take no more entries, in order, with their numbers.
     pub(super) ready: VecDeque<(BatchNumber, OpenBatch)>,
-    next_batch: BatchNumber,
+    pub(super) next_batch: BatchNumber,
     pub(super) next_seq: Seq,
+    /// The last seq that was given out; those between it and the next one never are.
+    pub(super) last_given: Seq,
+    /// Seqs of this incarnation that truncations cut off.
+    pub(super) voids: Vec<RangeInclusive<Seq>>,
     /// The last batch that has entries: what a vouch must cover.
     pub(super) last_entry_batch: BatchNumber,
     pub(super) epoch: Epoch,
@@ -47,12 +58,15 @@ impl Intake {
         let start = shared.shards[index].start;
         Self {
             index,
+            shard: shared.shards[index].shard,
             pool,
             space,
             open: None,
             ready: VecDeque::with_capacity(shared.options.block_count()),
             next_batch: start.first_batch,
             next_seq: start.first_seq,
+            last_given: start.first_seq.before(),
+            voids: Vec::new(),
             last_entry_batch: start.first_batch.before(),
             epoch: shared.epochs.first(),
             failure: None,
@@ -102,6 +116,34 @@ impl Intake {
         Ok(epoch)
     }
 
+    /// Moves the next seq past that of `stamp`.
+    pub(super) fn observe(&mut self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.check_latch()?;
+        if stamp.epoch > self.epoch {
+            return Err(ObserveError::EpochBehind { observed: stamp.epoch, open: self.epoch });
+        }
+        if stamp.seq > HIGHEST_OBSERVED {
+            return Err(ObserveError::SeqTooHigh { stamp, highest: HIGHEST_OBSERVED });
+        }
+        if stamp.seq < self.next_seq {
+            return Ok(());
+        }
+        self.next_seq = stamp.seq.next();
+        // A batch begins with its first entry, and counts the others from there.
+        self.drop_empty();
+        if self.open.as_ref().is_some_and(|open| !open.spans(self.next_seq)) {
+            self.close_batch();
+        }
+        Ok(())
+    }
+
+    /// Gives an open batch without entries up: it was never written.
+    pub(super) fn drop_empty(&mut self) {
+        if let Some(empty) = self.open.take_if(|open| open.is_empty()) {
+            self.give_back(empty.into_block());
+        }
+    }
+
     pub(super) fn record_fits(&self, max_len: usize) -> Result<(), AppendError> {
         if max_len > self.shared.options.max_record { Err(self.too_large(max_len)) } else { Ok(()) }
     }
@@ -139,13 +181,24 @@ impl Intake {
     /// Takes the payload that stands in the open batch's room, if the reserve stays free.
     #[inline]
     fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
-        let open = self.open.as_ref().expect("the payload stands in it");
-        let batch_len = open.disk_len_with(len);
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            return Err(Space::refusal(&self.shared, self.this()));
+        if !self.open.as_ref().is_some_and(|open| open.is_granted(len)) {
+            self.ask(len)?;
         }
         self.payload_bytes += len as u64;
         Ok(self.push(kind, len))
+    }
+
+    /// Asks whether the open batch may grow by this payload, for this and for the next ones.
+    #[cold]
+    fn ask(&mut self, len: usize) -> Result<(), AppendError> {
+        let shard = &self.shared.shards[self.index];
+        let granted = self.space.grant(shard);
+        let open = self.open.as_mut().expect("the payload stands in it");
+        if open.disk_len_with(len) > granted {
+            return Err(Space::refusal(&self.shared, shard));
+        }
+        open.grant(granted);
+        Ok(())
     }
 
     #[inline]
@@ -154,8 +207,9 @@ impl Intake {
         let open = self.open.as_mut().expect("the payload stands in it");
         open.push(seq, kind, EntryFlags::NONE, len);
         self.next_seq = seq.next();
+        self.last_given = seq;
         self.entries += 1;
-        Stamp { epoch: self.epoch, seq, shard: self.this().shard }
+        Stamp { epoch: self.epoch, seq, shard: self.shard }
     }
 
     /// Opens a batch if none is open, with room for a payload of `payload_len` bytes.
@@ -203,7 +257,7 @@ impl Intake {
     /// The open batch takes no more entries; it gets its number.
     pub(super) fn close_batch(&mut self) {
         let Some(open) = self.open.take() else { return };
-        self.space.take(open.disk_len());
+        self.space.take(open.disk_len(), open.end());
         let number = self.next_batch;
         self.next_batch = number.next();
         if !open.is_empty() {
@@ -229,10 +283,7 @@ impl Intake {
         if len > self.shared.options.max_record {
             return Err(self.too_large(len));
         }
-        // The empty batch that was in the way was never written.
-        if let Some(empty) = self.open.take() {
-            self.pool.push(empty.into_block());
-        }
+        self.drop_empty();
         let large =
             self.ready.iter().any(|(_, batch)| batch.is_large(self.shared.options.write_len));
         if large || self.ready.len() >= self.shared.options.block_count() {

@@ -10,11 +10,13 @@ use corewal_disk::{Block, RingConfig, RingFacts};
 use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
-use crate::error::{AppendError, Failure, FailureCause, WaitError};
+use crate::error::{AppendError, Failure, FailureCause, ObserveError, TruncateError, WaitError};
+use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
-use crate::shard::turn::{Drive, Turn};
+use crate::shard::truncate::{Truncation, truncate_after};
+use crate::shard::turn::{Drive, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
 use crate::sync;
@@ -68,7 +70,7 @@ impl Seat {
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
         let this = &self.shared.shards[self.index];
-        let mut space = Space::new(&self.shared);
+        let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         {
             let mut desk = this.desk();
@@ -164,6 +166,17 @@ impl ShardWriter {
         self.intake.append_in_place(kind, |room, _| room.put(bytes))
     }
 
+    /// Appends a state of this shard that stands for everything before it, as an entry of kind
+    /// [`Kind::CHECKPOINT`]. When its epoch is committed, [`Log::release_to`](crate::Log::release_to) lets the
+    /// segments before it go.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_state(&mut self, state: &[u8]) -> Result<StateMark, AppendError> {
+        let stamp = self.append_bytes(Kind::CHECKPOINT, state)?;
+        Ok(StateMark { log: self.intake.shared.log, stamp })
+    }
+
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.
     ///
     /// The slice has `max_len` bytes with unspecified contents. `encode` may be called again when the entry
@@ -200,7 +213,11 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard. It is final.
     pub fn turn(&mut self) -> Result<Turn, Failure> {
-        let turned = self.drive.turn(&mut self.intake);
+        self.turn_then(Then::Return)
+    }
+
+    fn turn_then(&mut self, then: Then) -> Result<Turn, Failure> {
+        let turned = self.drive.turn(&mut self.intake, then);
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
@@ -233,20 +250,102 @@ impl ShardWriter {
         self.drive.seal_promises(&mut self.intake);
     }
 
+    /// Moves the shard's next seq past one that was seen from another shard: what is appended from here on
+    /// comes after that entry in the merged order, as an effect comes after its cause. The stamp may be of an
+    /// earlier epoch, too.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, ObserveError, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut log = Log::recover(Options::new(&dir).shards(2))?.open()?;
+    /// let mut seats = log.take_seats().into_iter();
+    /// let (mut first, mut second) = (seats.next().unwrap().sit()?, seats.next().unwrap().sit()?);
+    /// for _ in 0..3 {
+    ///     second.append_bytes(Kind::PUT, b"something else")?;
+    /// }
+    /// let cause = second.append_bytes(Kind::PUT, b"order placed")?;
+    /// first.observe(cause)?;
+    /// let effect = first.append_bytes(Kind::PUT, b"order shipped")?;
+    /// assert!(cause < effect);
+    ///
+    /// second.close_epoch()?;
+    /// let later = second.append_bytes(Kind::PUT, b"of the next epoch")?;
+    /// assert!(matches!(first.observe(later), Err(ObserveError::EpochBehind { .. })));
+    /// first.close_epoch()?;
+    /// first.observe(later)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ObserveError::EpochBehind`] for a stamp of a later epoch than the shard's own: close epochs, then
+    /// observe it. [`ObserveError::SeqTooHigh`]; [`ObserveError::Failed`]. Nothing has changed then.
+    pub fn observe(&mut self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.intake.observe(stamp)
+    }
+
+    /// Cuts off everything above `seq`, durably: what a replicated log does with a suffix that its leader
+    /// replaces. Entries that an earlier recovery kept can be cut off, too.
+    ///
+    /// Makes everything that was appended durable first, then reads the part of the shard around and above
+    /// `seq` from the device and writes a manifest. Blocks all the time; do it on a thread that may.
+    ///
+    /// The cut never comes back, and its seqs are never given out again: later entries have higher ones than
+    /// all of it. The frontier does not go back. [`Log::standing`](crate::Log::standing) answers
+    /// [`Voided`](crate::Standing::Voided) for what was cut. The space of whole segments that were cut off is used
+    /// again after the next opening.
+    ///
+    /// With nothing above `seq`, nothing is done.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, Standing};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// let mut writer = log.take_seats().remove(0).sit()?;
+    /// let kept = writer.append_bytes(Kind::PUT, b"term 1, index 1")?;
+    /// let cut = writer.append_bytes(Kind::PUT, b"term 1, index 2")?;
+    /// # while log.prepare() {}
+    /// let truncation = writer.truncate_after(kept.seq)?;
+    /// assert_eq!(truncation.seqs, Some((cut.seq, cut.seq)));
+    /// assert_eq!(log.standing(cut), Standing::Voided);
+    /// let instead = writer.append_bytes(Kind::PUT, b"term 2, index 2")?;
+    /// assert!(instead > cut);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TruncateError`]. The log is then as it was before, but for [`TruncateError::Failed`]: the manifest's
+    /// write failed, and the next recovery finds either.
+    pub fn truncate_after(&mut self, seq: Seq) -> Result<Truncation, TruncateError> {
+        // Takes a prepared segment, if there is one.
+        self.turn()?;
+        self.come_to_rest()?;
+        self.intake.drop_empty();
+        truncate_after(&mut self.drive, &mut self.intake, seq)
+    }
+
     /// Turns and sleeps until the entry is durable.
     ///
     /// # Errors
     /// [`WaitError::Failed`]: the entry may or may not be on disk then. [`WaitError::NotGiven`] for a stamp
     /// that this writer did not give out; [`Log::standing`](crate::Log::standing) knows those of earlier
-    /// incarnations.
+    /// incarnations. [`WaitError::Voided`] for an entry that a truncation cut off.
     pub fn wait(&mut self, stamp: Stamp) -> Result<(), WaitError> {
         let is_ours = stamp.shard == self.shard()
             && stamp.epoch >= self.intake.shared.epochs.first()
             && stamp.epoch <= self.intake.epoch
             && stamp.seq >= self.this().start.first_seq
-            && stamp.seq < self.intake.next_seq;
+            && stamp.seq <= self.intake.last_given;
         if !is_ours {
             return Err(WaitError::NotGiven { stamp });
+        }
+        if self.intake.voids.iter().any(|void| void.contains(&stamp.seq)) {
+            return Err(WaitError::Voided { stamp });
         }
         Ok(self.drive_to(stamp.seq)?)
     }
@@ -254,10 +353,9 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            if let Turn::Sleep | Turn::Idle(_) = self.turn()? {
-                if self.frontier() >= seq {
-                    break;
-                }
+            if let Turn::Idle(_) = self.turn_then(Then::Await)?
+                && self.frontier() < seq
+            {
                 self.sleep(None)?;
             }
         }
@@ -269,7 +367,7 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard.
     pub fn sync(&mut self) -> Result<(), Failure> {
-        self.drive_to(self.intake.next_seq.before())
+        self.drive_to(self.intake.last_given)
     }
 
     /// Drains, and records the exact end of the shard for [`Log::close`](crate::Log::close).
@@ -278,18 +376,22 @@ impl ShardWriter {
     /// The failure of the shard: what was not acknowledged may be lost.
     pub fn close(mut self) -> Result<Seq, Failure> {
         self.drive.check_latch()?;
-        while !self.drive.is_drained(&self.intake) {
-            self.drive.sync_wanted = true;
-            if self.turn()? == Turn::Sleep {
-                self.sleep(None)?;
-            }
-        }
+        self.come_to_rest()?;
         self.drive.drain()?;
         self.is_closed = true;
         self.leave_desk();
         let (shared, index) = (&self.intake.shared, self.intake.index);
         shared.epochs.seat(index, SeatState::Closed);
         Ok(self.frontier())
+    }
+
+    /// Turns and sleeps until everything that was appended is durable, and nothing is in flight.
+    fn come_to_rest(&mut self) -> Result<(), Failure> {
+        while !self.drive.is_drained(&self.intake) {
+            self.drive.sync_wanted = true;
+            self.turn_then(Then::Await)?;
+        }
+        Ok(())
     }
 
     fn leave_desk(&mut self) {

@@ -6,7 +6,9 @@ use corewal::{
     Entry, Epoch, Fence, Log, RecoverError, Recovery, ReplayError, Seq, ShardId, ShardReplay,
     ShardWriter, Stamp,
 };
+use corewal_format::{Checkpoint, Manifest};
 
+use crate::support::image::{Image, Segment, active, batch, manifest};
 use crate::support::{commit, edit, open_all, persist, recover, segment_path, temp_dir, tiny};
 
 /// Three shards, three epochs, four entries of each shard in each epoch.
@@ -71,6 +73,35 @@ fn above_every_fence_is_exactly_what_is_above_it() {
     assert_eq!(stamps(&mut other).len(), 3 * 2 * 5);
     drop(other);
     assert_eq!(recover(tiny(&dir)).unwrap().0.len(), all.len());
+}
+
+/// Defect 16: a state that ends before what was released cannot be completed from the log.
+#[test]
+fn a_log_that_begins_above_the_fence_is_refused() {
+    let mut record = active(0);
+    record.released_seq = Seq(5);
+    record.next_seq = Seq(6);
+    record.current.as_mut().unwrap().first_seq = Seq(6);
+    let manifest = Manifest {
+        committed_epoch: Epoch(3),
+        first_epoch: Epoch(4),
+        checkpoint: Some(Checkpoint { epoch: Epoch(3), bytes: Vec::new() }),
+        ..manifest(vec![record])
+    };
+    let image = Image::new(&manifest, &[Segment::new(0, 1).put(&batch(1).seq(6).epoch(4))]);
+    for epoch in 0..6 {
+        match Log::recover(image.options()).unwrap().above(Epoch(epoch)) {
+            Err(RecoverError::FenceTooOld { fence, released }) => {
+                assert_eq!((fence, released), (Epoch(epoch), Epoch(3)));
+                assert!(epoch < 3);
+            }
+            Ok(mut recovery) => {
+                assert!(epoch >= 3);
+                assert_eq!(stamps(&mut recovery).len(), usize::from(epoch < 4));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 #[test]
