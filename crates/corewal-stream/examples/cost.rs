@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = PathBuf::from(arguments.next().unwrap_or_else(|| ".".into()));
     println!("| workload | cores | {} | {} | {} |", MODES[0].0, MODES[1].0, MODES[2].0);
     println!("|---|---|---|---|---|");
-    let most = std::thread::available_parallelism()?.get().min(4) as u16;
+    let most = u16::try_from(std::thread::available_parallelism()?.get().min(4))?;
     for cores in [1, most] {
         compare("flights", &Flights::new(FLIGHTS), cores, rounds, &dir)?;
         compare("nexmark", &Nexmark::new(1, NEXMARK), cores, rounds, &dir)?;

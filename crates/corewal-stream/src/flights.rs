@@ -136,7 +136,7 @@ impl Flights {
 
     fn flight(&self, index: u64) -> Flight {
         let count = self.file.len() as u64;
-        let flight = self.file[(index % count) as usize];
+        let flight = self.file[usize::try_from(index % count).expect("below a length")];
         Flight { time: Time(flight.time.0 + index / count * self.lap_ms), ..flight }
     }
 }

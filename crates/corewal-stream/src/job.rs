@@ -65,7 +65,7 @@ pub struct Recovered {
     pub changes: u64,
     /// Events that need not be read again.
     pub events: u64,
-    /// Bytes of the log that lay above the committed epoch and were given up.
+    /// How long it took.
     pub took: Duration,
 }
 
@@ -349,6 +349,9 @@ impl<W: Workload> Resumed<W> {
     ///
     /// # Errors
     /// The first [`JobError`] of any core. What was committed is not lost.
+    ///
+    /// # Panics
+    /// If the system starts no more threads.
     pub fn run(self) -> Result<Summary, JobError> {
         let started = Instant::now();
         let gauges = self.gauges();

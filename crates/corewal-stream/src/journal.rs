@@ -48,6 +48,7 @@ impl Position {
 }
 
 /// Where a core's epochs go.
+#[expect(clippy::large_enum_variant, reason = "a core has one, for ever")]
 pub(crate) enum Journal {
     /// Into its shard of the log.
     Shard {

@@ -18,7 +18,10 @@ impl Throttle {
     pub(crate) fn allowed(&self, wanted: usize) -> usize {
         let Some((rate, start)) = self.rate else { return wanted };
         let due = start.elapsed().as_secs_f64() * rate - self.spent as f64;
-        // A float that is too large or negative becomes the nearest number.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "what is out of range is the nearest number"
+        )]
         wanted.min(due as usize)
     }
 

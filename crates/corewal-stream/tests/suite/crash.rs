@@ -20,6 +20,10 @@ impl Draw {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
     }
+
+    fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
 }
 
 /// How a life ended.
@@ -57,7 +61,7 @@ fn live<W: Workload>(
     let mut cores = seats.into_iter().map(|seat| seat.sit()).collect::<Result<Vec<_>, _>>()?;
     let mut finished = vec![false; cores.len()];
     while !finished.iter().all(|it| *it) {
-        let index = draw.below(cores.len() as u64) as usize;
+        let index = draw.index(cores.len());
         match draw.below(40) {
             0 => keeper.step()?,
             1 | 2 => drop(log.prepare()),
