@@ -100,7 +100,7 @@ impl Life {
                 let seq = given.seq();
                 let takes =
                     |it: &&Void| *at < it.begun && seq.is_some_and(|seq| it.takes(shard, seq));
-                !voids.iter().any(|it| takes(&it))
+                !voids.iter().any(takes)
             });
         }
         Cow::Owned(life)

@@ -63,7 +63,10 @@ pub(super) fn truncate_after(
     }
     let durable = drive.flight.durable();
     let mut runs = record.runs.clone();
-    if let (Some(current), Some(last)) = (record.current, durable) {
+    // Else all that was written is released.
+    if let (Some(current), Some(last)) = (record.current, durable)
+        && last.number >= current.first_batch
+    {
         runs.push(end_run(current, last, shared.incarnation, old.first_epoch));
     }
     let ground = Ground {
