@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use corewal::Preparing;
+use corewal::{Preparing, Seq};
 use corewal_disk::sim::{Cut, SimDisk};
 use corewal_stream::{Flights, Job, JobError, Nexmark, Place, Polled, Workload, collect};
 
@@ -26,22 +26,29 @@ impl Draw {
     }
 }
 
+/// Whether checkpoints have made the log let go of segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Released {
+    Nothing,
+    Something,
+}
+
 /// How a life ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     /// By itself.
-    Finished,
+    Finished(Released),
     /// The power went, or the process was killed.
     Crashed,
 }
 
-/// Runs a job on `cores` cores until it ends or the disk stops.
+/// Runs a job on `cores` cores until it ends or the disk stops; says whether the log has let go of anything.
 fn live<W: Workload>(
     disk: &Arc<SimDisk>,
     workload: &W,
     cores: u16,
     draw: &mut Draw,
-) -> Result<(), JobError> {
+) -> Result<Released, JobError> {
     let place = Place::new(disk.clone(), "/job");
     let job = Job::new(workload.clone(), place)
         .cores(cores)
@@ -77,8 +84,9 @@ fn live<W: Workload>(
     cores.into_iter().try_for_each(|core| core.close())?;
     keeper.step()?;
     drop(keeper);
+    let released = log.retention().shards.iter().any(|shard| shard.released > Seq(0));
     Arc::into_inner(log).expect("nobody else has it").close()?;
-    Ok(())
+    Ok(if released { Released::Something } else { Released::Nothing })
 }
 
 /// One life; the disk of the next one, and how this one ended.
@@ -93,7 +101,9 @@ fn one_life<W: Workload>(
     }
     let cores = 1 + u16::try_from(draw.below(4)).unwrap();
     match live(disk, workload, cores, draw) {
-        Ok(()) if !disk.is_stopped() => (Arc::new(disk.power_cut(&Cut::lose_all())), End::Finished),
+        Ok(released) if !disk.is_stopped() => {
+            (Arc::new(disk.power_cut(&Cut::lose_all())), End::Finished(released))
+        }
         outcome => {
             assert!(disk.is_stopped(), "nothing but the crash ends a job: {outcome:?}");
             let next = match draw.below(3) {
@@ -107,7 +117,7 @@ fn one_life<W: Workload>(
 }
 
 /// Crashes and resumes a job until it ends; how many lives it had.
-fn history<W: Workload>(seed: u64, workload: &W, wanted: &[u8]) -> u64 {
+fn history<W: Workload>(seed: u64, workload: &W, wanted: &[u8]) -> (u64, Released) {
     let mut draw = Draw(seed);
     let mut disk = Arc::new(SimDisk::new(seed));
     for life in 1.. {
@@ -115,11 +125,11 @@ fn history<W: Workload>(seed: u64, workload: &W, wanted: &[u8]) -> u64 {
         let crash_after = 1 + draw.below(100 * life);
         let (next, end) = one_life(&disk, workload, Some(crash_after), &mut draw);
         disk = next;
-        if end == End::Finished {
+        if let End::Finished(released) = end {
             let place = Place::new(disk.clone(), "/job");
             let output = collect(&place).unwrap();
             assert!(output == wanted, "seed {seed}: another output after {life} lives");
-            return life;
+            return (life, released);
         }
     }
     unreachable!("there are enough lives")
@@ -127,7 +137,12 @@ fn history<W: Workload>(seed: u64, workload: &W, wanted: &[u8]) -> u64 {
 
 fn histories<W: Workload>(workload: &W, wanted: &[u8], seeds: std::ops::Range<u64>) {
     let count = seeds.end - seeds.start;
-    let lives: u64 = seeds.map(|seed| history(seed, workload, wanted)).sum();
+    let (mut lives, mut releases) = (0, 0);
+    for (life, released) in seeds.map(|seed| history(seed, workload, wanted)) {
+        lives += life;
+        releases += u64::from(released == Released::Something);
+    }
+    assert!(releases * 2 > count, "the log let go of something in {releases} of {count} histories");
     assert!(lives > 3 * count, "{lives} lives in {count} histories: hardly a crash");
 }
 

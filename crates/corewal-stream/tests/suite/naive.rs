@@ -57,26 +57,6 @@ fn durability_changes_nothing_in_the_output() {
 }
 
 #[test]
-fn checkpoints_keep_the_log_small() {
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let logs = [5, u64::MAX].map(|checkpoint_epochs| {
-        let place =
-            Place::new(Arc::new(RealDisk::new()), dir.path().join(checkpoint_epochs.to_string()));
-        let job = Job::new(Flights::new(40_000), place).epoch_events(500).log(small_segments);
-        job.checkpoint_epochs(checkpoint_epochs).run().unwrap();
-        let shard = dir.path().join(format!("{checkpoint_epochs}/log/shard-0000"));
-        let files = std::fs::read_dir(shard).unwrap();
-        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
-    });
-    assert!(logs[0] * 2 < logs[1], "{logs:?} bytes of log, with checkpoints and without");
-}
-
-fn small_segments(options: corewal::Options) -> corewal::Options {
-    let options = options.segment_len(256 << 10).first_segment_len(128 << 10);
-    options.write_len(64 << 10).max_batch(192 << 10).max_record(128 << 10)
-}
-
-#[test]
 fn another_seed_is_another_auction_house() {
     let outputs = [1, 2].map(|seed| oracle::nexmark(&Nexmark::new(seed, 1_000)));
     assert_ne!(outputs[0], outputs[1]);
