@@ -64,6 +64,7 @@ pub struct CoreSeat<W: Workload> {
     pub(crate) gauge: Arc<Gauge>,
     pub(crate) throttle: Throttle,
     pub(crate) checkpoints: CheckpointRule,
+    pub(crate) early_events: u64,
     pub(crate) pieces: Sender<Piece>,
 }
 
@@ -88,6 +89,12 @@ pub struct Core<W: Workload> {
     /// How many barriers the source has sent.
     barriers: u64,
     source: SourceState,
+    /// Changes of the open epoch that go into the log before its barrier comes.
+    early: Vec<W::Change>,
+    /// Events of the stages since changes were last taken from them.
+    events: u64,
+    /// After so many of them changes are taken early.
+    early_events: u64,
     /// Epochs whose barrier is on its way through the stages, or that wait to be written.
     cuts: VecDeque<Cut<W::Change>>,
     cursor: Cursor,
@@ -145,6 +152,9 @@ impl<W: Workload> CoreSeat<W> {
             first,
             barriers: 0,
             source: SourceState::Reading,
+            early: Vec::new(),
+            events: 0,
+            early_events: self.early_events,
             cuts: VecDeque::new(),
             cursor: Cursor::default(),
             journal,
@@ -173,6 +183,7 @@ impl<W: Workload> Core<W> {
         self.journal.turn()?;
         let mut busy = self.release()?;
         busy |= self.write()?;
+        self.write_early()?;
         for index in (1..self.stages.len()).rev() {
             busy |= self.run_stage(index);
         }
@@ -239,6 +250,21 @@ impl<W: Workload> Core<W> {
         Ok(true)
     }
 
+    /// Writes changes of the open epoch, so that not all of them wait for its barrier. Only when no barrier is
+    /// on its way: else what the stages hold belongs to different epochs.
+    fn write_early(&mut self) -> Result<(), JobError> {
+        if !self.cuts.is_empty() {
+            return Ok(());
+        }
+        if self.events >= self.early_events {
+            self.events = 0;
+            for stage in &mut self.stages {
+                stage.operator.changes(&mut self.early);
+            }
+        }
+        self.journal.write_early(&mut self.early)
+    }
+
     /// Lets a stage work on what has arrived, as long as what it emits finds room.
     fn run_stage(&mut self, index: usize) -> bool {
         for count in 0..STAGE_BUDGET {
@@ -250,7 +276,10 @@ impl<W: Workload> Core<W> {
                 return count > 0;
             };
             match arrival {
-                Arrival::Event(event) => stage.event(event),
+                Arrival::Event(event) => {
+                    self.events += 1;
+                    stage.event(event);
+                }
                 Arrival::Watermark(time) => stage.watermark(time),
                 Arrival::Aligned(epoch) => self.pass(index, epoch),
             }
@@ -299,7 +328,7 @@ impl<W: Workload> Core<W> {
         self.cuts.push_back(Cut {
             epoch,
             position: Position::new(self.sources.offsets(), self.sources.watermark()),
-            changes: Vec::new(),
+            changes: std::mem::take(&mut self.early),
             lines: Vec::new(),
             state: self.checkpoints.is_due(epoch).then(Vec::new),
             stages: 0,

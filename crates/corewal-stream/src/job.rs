@@ -25,6 +25,9 @@ use crate::workload::Workload;
 /// How long an idle core sleeps at first, and at most.
 const NAP: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
 
+/// How often in an epoch a core logs what has changed.
+const EARLY_WRITES: u64 = 4;
+
 /// What a job does with its epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -283,6 +286,7 @@ impl<W: Workload> Job<W> {
                 Some(_) => CheckpointRule::OneOf(self.checkpoint_epochs),
                 None => CheckpointRule::Never,
             },
+            early_events: (self.epoch_events / u64::from(self.cores) / EARLY_WRITES).max(1),
             pieces: sender.clone(),
         };
         let cores: Vec<_> = (0..).zip(stages.into_iter().zip(sinks)).map(core).collect();

@@ -103,6 +103,25 @@ impl Journal {
         }
     }
 
+    /// Writes changes of the open epoch, and drops those that it has written.
+    pub(crate) fn write_early<C: Stored>(&mut self, changes: &mut Vec<C>) -> Result<(), JobError> {
+        let Self::Shard { writer, .. } = self else {
+            changes.clear();
+            return Ok(());
+        };
+        let mut count = 0;
+        let stopped = changes.iter().try_for_each(|change| {
+            writer.append(change)?;
+            count += 1;
+            Ok(())
+        });
+        changes.drain(..count);
+        match stopped {
+            Ok(()) | Err(AppendError::Full) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The epoch that is open.
     pub(crate) fn epoch(&self) -> Epoch {
         match self {
