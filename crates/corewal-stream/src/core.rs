@@ -364,7 +364,7 @@ impl<W: Workload> Stage<W> {
         self.outbox.as_mut().is_none_or(Outbox::flush)
     }
 
-    fn event(&mut self, event: W::Event) {
+    pub(crate) fn event(&mut self, event: W::Event) {
         self.operator.event(event, &mut Emit::new(&mut self.lines, self.outbox.as_mut()));
     }
 

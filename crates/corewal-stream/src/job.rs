@@ -419,3 +419,23 @@ fn drive<W: Workload>(seat: CoreSeat<W>) -> Result<(), JobError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flights::Flights;
+    use crate::source::{Offset, Partition};
+    use crate::time::Time;
+
+    #[test]
+    fn what_was_late_before_a_crash_is_late_after_it() {
+        let workload = Flights::new(100);
+        let (time, flight) = workload.read(Partition(0), Offset(0)).next().expect("a flight");
+        for (watermark, late) in [(Time::START, 0), (time, 0), (Time(time.0 + 3_600_000), 1)] {
+            let mut cores = wire::<Flights>(vec![workload.chain()], watermark);
+            let stage = &mut cores[0][1];
+            stage.event(flight);
+            assert_eq!(stage.operator.late(), late, "with the watermark at {watermark}");
+        }
+    }
+}
