@@ -266,6 +266,17 @@ pub enum AppendError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The atomic group does not fit into one batch. The entry that was too much was not added.
+    #[error("a group of {len} bytes is above the limit of {max} bytes for a batch")]
+    GroupTooLarge {
+        /// Bytes of the batch that it would take, with headers.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A group without entries has no stamp.
+    #[error("a group without entries cannot be appended")]
+    EmptyGroup,
     /// The disk is full. Room for closing epochs is kept; appends go on when space is freed.
     #[error("no space: {0}; free some, then appends go on")]
     NoSpace(IoFault),

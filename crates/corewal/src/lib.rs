@@ -89,5 +89,5 @@ pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
-pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
 pub use stats::ShardStats;

@@ -7,6 +7,7 @@ mod bad_input;
 mod crash_images;
 mod defects;
 mod engine;
+mod groups;
 mod histories;
 mod locking;
 mod support;
