@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corewal_format::{
     BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
-    Place, SegmentFault, SegmentNumber, ShardId, Stamp,
+    Place, SegmentFault, SegmentNumber, Seq, ShardId, Stamp,
 };
 
 use crate::OptionsError;
@@ -81,6 +81,29 @@ pub enum RecoverError {
     /// The operating system failed; says nothing about the log.
     #[error(transparent)]
     Io(#[from] IoFault),
+}
+
+/// Why a tail cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailError {
+    /// A checkpoint let go of what the tail wanted to read next.
+    #[error("shard {shard} was released up to seq {released}, and seq {from} was to be read")]
+    Released {
+        /// The shard.
+        shard: ShardId,
+        /// What was to be read next.
+        from: Seq,
+        /// Everything up to this seq is gone.
+        released: Seq,
+    },
+    /// The log is not open in this process any more. Everything that was durable before was delivered, or can be
+    /// read by opening another reader.
+    #[error("the log was closed")]
+    Closed,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }
 
 /// What is wrong with a log's manifests.
@@ -385,6 +408,12 @@ pub enum OpenError {
         /// The number, as it would go on.
         number: u64,
     },
+}
+
+impl From<IoFault> for TailError {
+    fn from(fault: IoFault) -> Self {
+        Self::Recover(RecoverError::Io(fault))
+    }
 }
 
 impl From<IoFault> for OpenError {

@@ -1,10 +1,12 @@
 //! A log read without its lock, also beside its writer.
 
+use corewal_format::ShardId;
+
 use crate::error::RecoverError;
 use crate::layout::Layout;
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
-use crate::recovery::{Entry, Report};
+use crate::recovery::{Entry, Report, ShardReader};
 use crate::{Options, RecoverError::NoLog};
 
 /// How often damage is looked at again while the log's manifest changes.
@@ -16,6 +18,8 @@ const ATTEMPTS: usize = 8;
 /// written, and may not yet be durable.
 #[derive(Debug)]
 pub struct LogReader {
+    layout: Layout,
+    snapshot: Snapshot,
     merge: Merge,
     report: Report,
 }
@@ -29,7 +33,22 @@ impl LogReader {
             take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
-        Ok(Self { merge: Merge::new(snapshot.streams(&layout)), report })
+        let merge = Merge::new(snapshot.streams(&layout));
+        Ok(Self { layout, snapshot, merge, report })
+    }
+
+    /// One shard of what this reader has judged, from any seq on; `None` for an unknown shard. Independent of the
+    /// merged stream and of other such readers, so that shards can be replayed in parallel.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<ShardReader> {
+        let spans = self.snapshot.spans(&self.layout, shard)?;
+        Some(ShardReader::new(spans, self.report.committed_epoch))
+    }
+
+    /// Every shard of what this reader has judged, retired ones too.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardReader> {
+        self.report.shards.iter().filter_map(|it| self.shard(it.shard)).collect()
     }
 
     /// The next entry of the merged stream, borrowed from the reader's memory.

@@ -25,7 +25,7 @@ use crate::shared::{ShardShared, Shared};
 pub(crate) struct Intake {
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
-    shard: ShardId,
+    pub(super) shard: ShardId,
     pub(super) pool: Vec<Block>,
     pub(super) space: Space,
     pub(super) open: Option<OpenBatch>,

@@ -8,9 +8,7 @@
 use std::fmt;
 
 use corewal_disk::Block;
-use corewal_format::{
-    BATCH_HEADER_LEN, ENTRY_HEADER_LEN, EntryFlags, Kind, Seq, ShardId, Stamp, padded,
-};
+use corewal_format::{BATCH_HEADER_LEN, ENTRY_HEADER_LEN, EntryFlags, Kind, Seq, Stamp, padded};
 use rkyv::ser::allocator::Arena;
 
 use crate::Options;
@@ -456,17 +454,13 @@ impl Intake {
 
     /// Counts a group that stands in the open batch, and gives out its stamps.
     fn account(&mut self, entries: &[Item]) -> Group {
-        let first = Stamp { epoch: self.epoch, seq: self.next_seq, shard: self.shard() };
+        let first = Stamp { epoch: self.epoch, seq: self.next_seq, shard: self.shard };
         let last_seq = Seq(first.seq.0 + entries.len() as u64 - 1);
         self.next_seq = last_seq.next();
         self.entries += entries.len() as u64;
         self.payload_bytes += entries.iter().map(|item| u64::from(item.len)).sum::<u64>();
         self.groups += 1;
         Group { first, last_seq }
-    }
-
-    fn shard(&self) -> ShardId {
-        self.this().shard
     }
 }
 

@@ -10,4 +10,5 @@ mod engine;
 mod groups;
 mod histories;
 mod locking;
+mod reading;
 mod support;
