@@ -321,3 +321,28 @@ fn a_full_writer_refuses_a_transaction_and_takes_it_later() {
     log.close().unwrap();
     assert_eq!(recovered(options()).len(), 3);
 }
+
+/// Every kind that a user may append comes back as it was, also without a payload; no other is taken.
+#[test]
+fn every_kind_of_a_user_comes_back_also_when_it_is_empty() {
+    let dir = temp_dir();
+    let (log, mut writer) = open_one(tiny(dir.path()));
+    let kinds = [Kind::PUT, Kind::DELETE, Kind::COMMIT, Kind::CHECKPOINT, Kind::FIRST_USER];
+    let kinds: Vec<Kind> = kinds.into_iter().chain([Kind(u16::MAX)]).collect();
+    for &kind in &kinds {
+        writer.append_bytes(kind, b"").unwrap();
+        writer.append_bytes(kind, b"some").unwrap();
+    }
+    for kind in [Kind(0), Kind::BARRIER, Kind(6), Kind(Kind::FIRST_USER.0 - 1)] {
+        assert!(matches!(writer.append_bytes(kind, b""), Err(AppendError::Kind(it)) if it == kind));
+        let error = writer.begin().append_bytes(kind, b"").unwrap_err();
+        assert!(matches!(error, AppendError::Kind(it) if it == kind));
+    }
+    writer.close().unwrap();
+    log.close().unwrap();
+    let (items, _) = recover(tiny(dir.path())).unwrap();
+    let found: Vec<(Kind, &[u8])> = items.iter().map(|it| (it.kind, &it.bytes[..])).collect();
+    let expected: Vec<(Kind, &[u8])> =
+        kinds.iter().flat_map(|&kind| [(kind, &b""[..]), (kind, &b"some"[..])]).collect();
+    assert_eq!(found, expected);
+}
