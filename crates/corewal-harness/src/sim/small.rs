@@ -40,18 +40,21 @@ pub enum Small {
     Barrier,
     /// The next segment is begun.
     Rotate,
+    /// An epoch is committed and held elsewhere, and a segment is prepared.
+    Checkpoint,
     /// The log is closed, and opened again with the next operation.
     Close,
     /// The log is dropped as it is, and opened again.
     Reopen,
 }
 
-const ALL: [Small; 7] = [
+const ALL: [Small; 8] = [
     Small::Append,
     Small::Batch,
     Small::Transaction,
     Small::Barrier,
     Small::Rotate,
+    Small::Checkpoint,
     Small::Close,
     Small::Reopen,
 ];
@@ -158,6 +161,12 @@ fn lives(geometry: &Geometry, workload: &[Small]) -> Vec<LifePlan> {
                 now.ops.extend([Op::Transaction(shard, 3, 350), Op::Turn(shard)]);
             }
             Small::Rotate => now.ops.push(Op::Rotate(shard)),
+            Small::Checkpoint => {
+                now.ops.push(Op::RequestEpoch);
+                now.ops.extend((0..geometry.shards).map(Op::Turn));
+                now.ops.extend((0..geometry.shards).map(Op::Sync));
+                now.ops.extend([Op::Checkpoint(0), Op::Prepare]);
+            }
             Small::Close | Small::Reopen => {
                 now.end = if *op == Small::Close { End::Close } else { End::Drop };
                 lives.push(life(geometry));

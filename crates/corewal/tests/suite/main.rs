@@ -9,6 +9,7 @@ mod defects;
 mod engine;
 mod groups;
 mod histories;
+mod keep;
 mod locking;
 mod reading;
 mod support;
