@@ -84,7 +84,7 @@ pub use corewal_format::{
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, WaitError, Witness,
+    OpenError, Reason, RecoverError, Source, TailError, WaitError, Witness,
 };
 pub use keep::{
     CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
@@ -93,6 +93,6 @@ pub use keep::{
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
-pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
-pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReader, ShardReport, Tail};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
 pub use stats::ShardStats;
