@@ -84,7 +84,8 @@ pub use corewal_format::{
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    ObserveError, OpenError, Reason, RecoverError, Source, TruncateError, WaitError, Witness,
+    ObserveError, OpenError, Reason, RecoverError, Source, TailError, TruncateError, WaitError,
+    Witness,
 };
 pub use keep::{
     CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
@@ -94,8 +95,8 @@ pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{
-    Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReplay,
-    ShardReport, StateMachine,
+    Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReader,
+    ShardReplay, ShardReport, StateMachine, Tail,
 };
-pub use shard::{Seat, ShardWriter, SitError, Truncation, Turn};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Truncation, Turn};
 pub use stats::ShardStats;

@@ -8,11 +8,12 @@ use corewal_disk::RingFacts;
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
-use crate::error::{EpochError, Failure, IoFault, RecoverError};
+use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError};
 use crate::keep::hooks;
+use crate::layout::Layout;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
-use crate::recovery::{LogReader, Recovery, Report, end_run};
+use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::Seat;
 use crate::shared::Shared;
 use crate::stats::ShardStats;
@@ -123,6 +124,59 @@ impl Log {
     /// [`RecoverError::NoLog`] if there is none; others of [`RecoverError`].
     pub fn read(options: Options) -> Result<LogReader, RecoverError> {
         LogReader::start(&options)
+    }
+
+    /// Follows one shard of a log from outside, also of another process, from `from` on; `None` for an unknown
+    /// shard. Of the options, the directory and the disk count.
+    ///
+    /// A batch is delivered when a later batch of its shard, or a manifest, says that it was durable. An idle
+    /// shard vouches for its last batch after [`vouch_after`](Options::vouch_after), so a tail catches up with it.
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn follow(options: Options, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_disk(&options, shard, from)
+    }
+
+    /// Follows one shard of this log behind its frontier, from `from` on; `None` for a shard that is not active.
+    /// The tail does not keep the log open.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, ShardId};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let mut tail = log.tail(ShardId(0), Seq(1))?.expect("shard 0 is there");
+    /// let stamp = writer.append_bytes(Kind::PUT, b"not yet durable")?;
+    /// assert!(tail.try_next()?.is_none());
+    /// writer.wait(stamp)?;
+    /// assert_eq!(tail.try_next()?.expect("it is durable").stamp(), stamp);
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn tail(&self, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_log(&self.shared, &self.layout(), shard, from)
+    }
+
+    /// Reads one shard of this log from any seq on, up to its frontier as of now; `None` for an unknown shard.
+    /// Entries are found by the stamps that appends returned.
+    #[must_use]
+    pub fn reader(&self, shard: ShardId) -> Option<ShardReader> {
+        let manifest = self.shared.manifests().written().clone();
+        let frontier = self.frontier(shard).unwrap_or_default();
+        let spans = Spans::live(&self.layout(), &manifest, shard, frontier)?;
+        Some(ShardReader::new(spans, self.committed_epoch()))
+    }
+
+    fn layout(&self) -> Layout {
+        let options = &self.shared.options;
+        Layout { disk: options.disk.clone(), dir: options.dir.clone() }
     }
 
     pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {

@@ -59,6 +59,8 @@ pub(crate) struct ShardShared {
     pub(crate) segments: SegmentQueue,
     pub(crate) start: Start,
     pub(crate) desk: Mutex<Desk>,
+    /// How many truncations this incarnation has made: readers of the shard look at the manifest anew.
+    pub(crate) cuts: AtomicU64,
 }
 
 /// Where a shard's writer begins.

@@ -40,6 +40,7 @@ impl Session<'_> {
         self.ledger.voided(*self.clock);
         let desk = &mut self.desks[index];
         desk.state = desk.state.filter(|state| state.stamp().seq <= seq);
+        desk.began = desk.acknowledged;
         desk.cut = desk.given.last().map_or(Seq(0), |last| last.seq);
         for &stamp in desk.given.iter().rev().take(12).filter(|stamp| stamp.seq > seq) {
             let standing = self.log.standing(stamp);
@@ -69,6 +70,7 @@ impl Session<'_> {
             TruncateError::Committed { .. }
             | TruncateError::Barrier { .. }
             | TruncateError::Released { .. }
+            | TruncateError::InsideGroup { .. }
             | TruncateError::NoRoom(AppendError::Full) => return Ok(()),
             TruncateError::NoRoom(_) | TruncateError::Unwritten(_)
                 if is_running && (excuses.full || excuses.faults) =>

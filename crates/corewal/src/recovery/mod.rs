@@ -11,6 +11,8 @@
 //! | `replay` | ways to replay them |
 //! | `reader` | a log read beside its writer |
 //! | `runs` | ended runs, and where they end |
+//! | `seek`, `shard_reader` | one shard from any seq on |
+//! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
 
 mod facts;
@@ -21,8 +23,11 @@ mod reader;
 mod replay;
 mod report;
 mod runs;
+mod seek;
+mod shard_reader;
 mod snapshot;
 mod stream;
+mod tail;
 mod walk;
 mod window;
 
@@ -40,11 +45,14 @@ use crate::{Log, Options, manifests};
 pub use reader::LogReader;
 pub use replay::{Fence, ReplayError, ShardReplay, StateMachine};
 pub use report::{LeftOut, Report, RunEnd, ShardReport};
+pub use shard_reader::ShardReader;
+pub use tail::Tail;
 
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use reader::take as judged;
 pub(crate) use runs::{end_run, last_of, lower};
+pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};

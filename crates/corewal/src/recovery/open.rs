@@ -23,6 +23,7 @@ use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
 use crate::shared::{Desk, Published, ShardShared, Shared, Start};
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 use crate::{Log, Options, record};
 
 /// No number of a new incarnation starts above this: counting a thousand million a second, it takes a century to
@@ -96,6 +97,7 @@ pub(crate) fn open(
             segments: SegmentQueue::new(record.shard, current.first_segment, leftovers, run_len),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
+            cuts: AtomicU64::new(0),
         });
     }
     layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;

@@ -7,6 +7,7 @@
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `truncate` | cutting off the end of a shard |
+//! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `writer` | the public face |
 
@@ -14,11 +15,13 @@ mod batch;
 mod flight;
 mod intake;
 mod space;
+mod transaction;
 mod truncate;
 mod turn;
 mod writer;
 
 pub(crate) use batch::OpenBatch;
+pub use transaction::{Group, Transaction};
 pub use truncate::Truncation;
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};

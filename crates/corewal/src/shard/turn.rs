@@ -154,6 +154,8 @@ impl Drive {
         ShardStats {
             entries: intake.entries,
             payload_bytes: intake.payload_bytes,
+            groups: intake.groups,
+            recopied_bytes: intake.recopied_bytes,
             rotations: intake.space.rotations,
             unfilled: intake.space.unfilled,
             recycled: self.this().segments.recycled(),

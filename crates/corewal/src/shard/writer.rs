@@ -100,7 +100,7 @@ impl Seat {
 /// ```
 pub struct ShardWriter {
     drive: Drive,
-    intake: Intake,
+    pub(super) intake: Intake,
     is_closed: bool,
     /// The ring belongs to this thread.
     not_send: PhantomData<*const ()>,
