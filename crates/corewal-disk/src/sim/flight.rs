@@ -39,6 +39,15 @@ pub(super) enum Work {
     },
 }
 
+/// What a sync covers of what landed while it was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coverage {
+    /// All of it or nothing, as drawn.
+    Drawn,
+    /// Nothing.
+    Exact,
+}
+
 /// A ring of this life, or one whose process was killed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RingState {
@@ -67,7 +76,7 @@ impl State {
                 return;
             }
             self.now = self.now.max(due);
-            self.land(index);
+            self.land(index, Coverage::Drawn);
         }
         self.now = self.now.max(until);
     }
@@ -84,7 +93,12 @@ impl State {
         self.next_due(|flight| flight.ring == ring).map(|(due, _)| due)
     }
 
-    fn land(&mut self, index: usize) {
+    /// Lands one out of its turn, without a draw.
+    pub(super) fn land_exactly(&mut self, index: usize) {
+        self.land(index, Coverage::Exact);
+    }
+
+    fn land(&mut self, index: usize, coverage: Coverage) {
         let mut flight = self.flights.swap_remove(index);
         self.operations += 1;
         let (ring, token, node) = (flight.ring, flight.token, flight.node);
@@ -112,19 +126,25 @@ impl State {
             }
             Work::Linked { written, upto } => {
                 self.record(&path, TraceStep::LandSync { ring, token: token.0 });
-                self.cover_some(node, flight.handle, upto).map(|()| written)
+                self.cover_some(node, flight.handle, upto, coverage).map(|()| written)
             }
             Work::Sync { upto } => {
                 self.record(&path, TraceStep::LandSync { ring, token: token.0 });
-                self.cover_some(node, flight.handle, upto).map(|()| 0)
+                self.cover_some(node, flight.handle, upto, coverage).map(|()| 0)
             }
         };
         self.finish(ring, token, result);
     }
 
     /// A sync covers what had landed when it was submitted; sometimes what landed since, too.
-    fn cover_some(&mut self, node: NodeId, handle: HandleId, upto: u64) -> Result<(), Errno> {
-        let more = below(self.draw(node), 2) == 1;
+    fn cover_some(
+        &mut self,
+        node: NodeId,
+        handle: HandleId,
+        upto: u64,
+        coverage: Coverage,
+    ) -> Result<(), Errno> {
+        let more = coverage == Coverage::Drawn && below(self.draw(node), 2) == 1;
         self.cover(node, handle, if more { u64::MAX } else { upto })
     }
 
