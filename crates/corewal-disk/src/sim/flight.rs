@@ -10,6 +10,9 @@ use crate::{Durability, Token};
 /// How much later than otherwise what a killed process has submitted may land, in nanoseconds.
 const LATE_TIME: u64 = 5_000_000;
 
+/// How long what is landed by hand stays in flight, in nanoseconds: a thousand days.
+const HELD_TIME: u64 = 1_000 * 86_400 * 1_000_000_000;
+
 /// An operation between its submission and its completion.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
@@ -63,7 +66,8 @@ impl State {
     pub(super) fn launch(&mut self, mut flight: Flight) {
         flight.order = self.next_flight;
         self.next_flight += 1;
-        flight.due = self.now + self.latency(flight.node);
+        let latency = self.latency(flight.node);
+        flight.due = self.now + if self.options.by_hand { HELD_TIME } else { latency };
         self.flights.push(flight);
     }
 

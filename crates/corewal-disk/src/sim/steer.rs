@@ -37,7 +37,7 @@ impl SimDisk {
     /// Lands an operation now, before what was submitted earlier; its ring reaps it. A sync that is landed so
     /// covers exactly what had landed when it was submitted. Whether there was such an operation.
     ///
-    /// Give the disk a [latency](super::SimOptions::latency) of hours, and nothing lands but by this.
+    /// With [`by_hand`](super::SimOptions::by_hand), nothing lands but by this.
     pub fn land(&self, id: FlightId) -> bool {
         let mut state = self.shared.state();
         let index = state.flights.iter().position(|it| it.order == id.0);

@@ -9,8 +9,7 @@ use crate::{SECTOR, durable, path, prepared, ring, sync, visible, write};
 
 /// Three writes of a sector each are in flight, and nothing lands by itself.
 fn in_flight(durability: Durability, open: Open) -> (SimDisk, Box<dyn Ring>) {
-    let hours = Duration::from_secs(36_000);
-    let disk = SimDisk::with(SimOptions::new(1).latency(hours, hours));
+    let disk = SimDisk::with(SimOptions::new(1).by_hand());
     let file = prepared(&disk, "/a", open);
     let mut ring = ring(&disk, Engine::Auto, None);
     let slot = ring.register(&file).unwrap();
@@ -33,6 +32,7 @@ fn landed(disk: &SimDisk, ring: &mut dyn Ring, index: usize) -> (u64, bool) {
 #[test]
 fn writes_land_in_the_order_that_is_asked_for() {
     let (disk, mut ring) = in_flight(Durability::Dsync, Open::WRITE);
+    disk.advance(Duration::from_secs(86_400));
     let flights = disk.flights();
     assert_eq!(flights.len(), 3);
     assert_eq!(&*flights[2].path, "/a");

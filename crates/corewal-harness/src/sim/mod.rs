@@ -30,6 +30,8 @@ pub use finding::Finding;
 pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Lie, LifePlan, Op};
 pub use shrink::shrink;
 pub use small::{Scope, Small, SmallFailure, SmallTally, every_small_history};
+pub(crate) use reading::{Unread, read};
+pub(crate) use world::message;
 pub use world::{Tally, World};
 
 /// Where the log is on the simulated disk.
