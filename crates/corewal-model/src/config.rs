@@ -156,7 +156,9 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: FILES,
         large: Bounds { entries: 3, opens: 3, cuts: 2, ahead: 2, ..FILES },
-        replayed: Err("the engine prepares a segment in one call; scripts/simulate --small cuts it at every operation"),
+        replayed: Err(
+            "the engine prepares a segment in one call; scripts/simulate --small cuts it at every operation",
+        ),
     },
     Configuration {
         name: "damage",

@@ -161,7 +161,11 @@ impl Desk {
     pub(super) fn check_flights(&self) -> Result<(), Wrong> {
         let mut flights = self.disk.flights();
         flights.retain(|it| !self.is_known(it.id));
-        if flights.is_empty() { Ok(()) } else { Err(Wrong(format!("the engine has {flights:?} in flight"))) }
+        if flights.is_empty() {
+            Ok(())
+        } else {
+            Err(Wrong(format!("the engine has {flights:?} in flight")))
+        }
     }
 
     pub(super) fn frontier(&mut self, shard: u8) -> Result<Seq, Wrong> {

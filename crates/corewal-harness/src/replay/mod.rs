@@ -20,7 +20,7 @@ use std::fmt;
 
 use corewal_model::{Action, CONFIGURATIONS, Configuration, Recoveries, Trace};
 
-use player::Player;
+use player::{Player, Wrong};
 
 /// Whether a step has a counterpart in the engine, or why not. Traces take those steps only that have one.
 ///
@@ -106,7 +106,7 @@ pub struct Mismatch {
     pub number: usize,
     /// The steps.
     pub trace: Trace,
-    /// At which step, from 1.
+    /// At which step, from 1; 0 before the first.
     pub step: usize,
     /// What was different.
     pub what: String,
@@ -115,8 +115,16 @@ pub struct Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.trace)?;
-        writeln!(f, "{}, recovery {}, step {}: {}", self.configuration, self.number, self.step, self.what)?;
-        write!(f, "replay: scripts/model-traces --only {} --number {}", self.configuration, self.number)
+        writeln!(
+            f,
+            "{}, recovery {}, step {}: {}",
+            self.configuration, self.number, self.step, self.what
+        )?;
+        write!(
+            f,
+            "replay: scripts/model-traces --only {} --number {}",
+            self.configuration, self.number
+        )
     }
 }
 
@@ -162,7 +170,11 @@ pub fn replay(
     let start = Player::start(recoveries.shape());
     for number in numbers {
         let trace = recoveries.trace(number);
-        match start.play(&trace, number) {
+        let played = match &start {
+            Ok(start) => start.play(&trace, number),
+            Err(Wrong(what)) => Err((0, what.clone())),
+        };
+        match played {
             Ok(end) => {
                 replayed.refusals += u64::from(end == End::Refused);
                 replayed.out_of_reach += u64::from(end == End::OutOfReach);

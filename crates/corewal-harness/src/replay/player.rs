@@ -70,19 +70,20 @@ pub(super) struct Player {
 
 impl Player {
     /// The disk that all traces of a shape start on.
-    pub(super) fn start(shape: Shape) -> Self {
+    ///
+    /// # Errors
+    /// The engine does not even create a log.
+    pub(super) fn start(shape: Shape) -> Result<Self, Wrong> {
         let disk = SimDisk::with(SimOptions::new(1).by_hand().trace_count(0));
         let mut player = Self::on(disk, shape);
         if !shape.starts_empty {
             // Creation, up to its second manifest.
             player.opening = Opening { shards: 1, bound: 1, committed_only: false };
-            let created = player.recover().map_err(|error| error.to_string());
-            player.recovery = Some(created.expect("there is nothing to be refused"));
+            player.recovery = Some(player.recover().map_err(Wrong::of)?);
             player.job = Some(Job::Create { generation: 2 });
-            let stopped = player.finish_job();
-            stopped.expect("a log is created on a sound disk");
+            player.finish_job()?;
         }
-        player
+        Ok(player)
     }
 
     fn on(disk: SimDisk, shape: Shape) -> Self {
@@ -390,7 +391,8 @@ impl Player {
                 Piece::Manifest => self.renamed_unit(),
                 Piece::Name { .. } | Piece::Header { .. } | Piece::Fill { .. } => None,
             };
-            let unit = unit.ok_or_else(|| Wrong(format!("the engine has no such piece: {piece}")))?;
+            let unit =
+                unit.ok_or_else(|| Wrong(format!("the engine has no such piece: {piece}")))?;
             let fate = match fate {
                 ModelFate::Survives => Fate::Kept,
                 ModelFate::Lost => Fate::Lost,
@@ -404,9 +406,8 @@ impl Player {
 
     fn renamed_unit(&self) -> Option<corewal_disk::sim::UnitId> {
         let manifest = format!("{DIR}/MANIFEST-");
-        let is_manifest = |kind: &UnitKind| {
-            matches!(kind, UnitKind::Rename(to) if to.starts_with(&manifest))
-        };
+        let is_manifest =
+            |kind: &UnitKind| matches!(kind, UnitKind::Rename(to) if to.starts_with(&manifest));
         let units = self.disk.pending_units();
         units.iter().rev().find(|unit| is_manifest(&unit.kind)).map(|unit| unit.id)
     }

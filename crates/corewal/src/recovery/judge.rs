@@ -111,7 +111,10 @@ mod tests {
             Reason::OtherBatch { expected, found },
             Reason::Body { batch: expected, fault: BodyFault::Body },
             Reason::Batch { expected, fault: BatchFault::Impossible("flags") },
-            Reason::Body { batch: expected, fault: BodyFault::Impossible { index: 0, what: "kind" } },
+            Reason::Body {
+                batch: expected,
+                fault: BodyFault::Impossible { index: 0, what: "kind" },
+            },
             Reason::Order { batch: expected, what: "seq" },
             Reason::Order { batch: expected, what: "epoch" },
             Reason::SegmentMissing,
