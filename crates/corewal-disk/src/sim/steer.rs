@@ -56,20 +56,17 @@ impl SimDisk {
     pub fn kill_with(&self, cut: &Cut) -> Self {
         let mut state = self.shared.state();
         let mut next = state.clone();
-        let mut kept = Vec::new();
-        for flight in &state.flights {
-            if let Work::Write(landing, _) = &flight.work
-                && cut.fate(landing.unit, 0) == Fate::Kept
-            {
-                kept.push(FlightId(flight.order));
-            }
+        let is_kept = |work: &Work| match work {
+            Work::Write(landing, _) => cut.fate(landing.unit, 0) == Fate::Kept,
+            Work::Linked { .. } | Work::Sync { .. } => false,
+        };
+        next.flights.retain(|flight| is_kept(&flight.work));
+        while let Some(first) = next.flights.iter().map(|flight| flight.order).min() {
+            let index = next.flights.iter().position(|flight| flight.order == first);
+            next.land_exactly(index.unwrap_or_default());
+            // A sync that is linked to a write is not kept.
+            next.flights.retain(|flight| is_kept(&flight.work));
         }
-        kept.sort_unstable();
-        for id in kept {
-            let index = next.flights.iter().position(|it| it.order == id.0);
-            next.land_exactly(index.expect("it was in flight"));
-        }
-        next.flights.clear();
         let next = next.kill(state.options.late_writes == LateWrites::HoldLock);
         state.stopped.get_or_insert(Stopped::Killed);
         Self::of(next)
