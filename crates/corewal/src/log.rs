@@ -8,10 +8,12 @@ use corewal_disk::RingFacts;
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
-use crate::error::{EpochError, Failure, IoFault, RecoverError};
+use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError};
+use crate::keep::hooks;
+use crate::layout::Layout;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
-use crate::recovery::{LogReader, Recovery, Report, end_run};
+use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::Seat;
 use crate::shared::Shared;
 use crate::stats::ShardStats;
@@ -41,9 +43,10 @@ use crate::{Options, SyncMethod};
 /// # }
 /// ```
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     seats: Vec<Seat>,
-    preparer: Option<JoinHandle<()>>,
+    /// The preparer, and the one that calls hooks.
+    threads: Vec<JoinHandle<()>>,
     report: Report,
 }
 
@@ -69,7 +72,8 @@ pub enum Standing {
     Pending,
     /// It was lost before it was acknowledged, or given up; it never comes back.
     Voided,
-    /// A checkpoint let go of it.
+    /// A checkpoint or a release has let go of everything up to it. Whether it was lost before, which is seldom,
+    /// is not known any more.
     Released,
     /// The shard is not known, or has no writer in this incarnation.
     Unknown,
@@ -122,21 +126,79 @@ impl Log {
         LogReader::start(&options)
     }
 
+    /// Follows one shard of a log from outside, also of another process, from `from` on; `None` for an unknown
+    /// shard. Of the options, the directory and the disk count.
+    ///
+    /// A batch is delivered when a later batch of its shard, or a manifest, says that it was durable. An idle
+    /// shard vouches for its last batch after [`vouch_after`](Options::vouch_after), so a tail catches up with it.
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn follow(options: Options, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_disk(&options, shard, from)
+    }
+
+    /// Follows one shard of this log behind its frontier, from `from` on; `None` for a shard that is not active.
+    /// The tail does not keep the log open.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, ShardId};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let mut tail = log.tail(ShardId(0), Seq(1))?.expect("shard 0 is there");
+    /// let stamp = writer.append_bytes(Kind::PUT, b"not yet durable")?;
+    /// assert!(tail.try_next()?.is_none());
+    /// writer.wait(stamp)?;
+    /// assert_eq!(tail.try_next()?.expect("it is durable").stamp(), stamp);
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn tail(&self, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_log(&self.shared, &self.layout(), shard, from)
+    }
+
+    /// Reads one shard of this log from any seq on, up to its frontier as of now; `None` for an unknown shard.
+    /// Entries are found by the stamps that appends returned.
+    #[must_use]
+    pub fn reader(&self, shard: ShardId) -> Option<ShardReader> {
+        let manifest = self.shared.manifests().written().clone();
+        let frontier = self.frontier(shard).unwrap_or_default();
+        let spans = Spans::live(&self.layout(), &manifest, shard, frontier)?;
+        Some(ShardReader::new(spans, self.committed_epoch()))
+    }
+
+    fn layout(&self) -> Layout {
+        let options = &self.shared.options;
+        Layout { disk: options.disk.clone(), dir: options.dir.clone() }
+    }
+
     pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {
         let seats =
             (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
-        let preparer = (shared.options.preparing == Preparing::Thread).then(|| {
+        let start = |name: &str, run: fn(&Shared)| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("corewal-prepare".into())
-                .spawn(move || {
-                    prepare::run(&shared.recipe, &shared.bell, || {
-                        shared.shards.iter().map(|shard| &shard.segments)
-                    });
-                })
-                .expect("the system starts a thread")
-        });
-        Self { shared, seats, preparer, report }
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || run(&shared)).expect("the system starts a thread")
+        };
+        let mut threads = Vec::new();
+        if shared.options.preparing == Preparing::Thread {
+            threads.push(start("corewal-prepare", |shared| {
+                prepare::run(&shared.recipe, &shared.bell, || {
+                    shared.shards.iter().map(|shard| &shard.segments)
+                });
+            }));
+            if shared.options.hooks.want_thread() {
+                threads.push(start("corewal-hooks", hooks::run));
+            }
+        }
+        Self { shared, seats, threads, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -204,6 +266,7 @@ impl Log {
         if stamp.epoch >= self.shared.epochs.first() {
             return match self.frontier(stamp.shard) {
                 None => Standing::Unknown,
+                Some(_) if stamp.seq <= record.released_seq => Standing::Released,
                 Some(frontier) if stamp.seq <= frontier => Standing::Durable,
                 Some(_) => Standing::Pending,
             };
@@ -251,9 +314,10 @@ impl Log {
         self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
     }
 
-    /// Prepares one segment for each shard that has too few; true if any was prepared. For logs with
-    /// [`Preparing::Manual`].
+    /// Prepares one segment for each shard that has too few; true if any was prepared. Calls the hooks that are
+    /// due. For logs with [`Preparing::Manual`].
     pub fn prepare(&self) -> bool {
+        hooks::call(&self.shared);
         let mut any = false;
         for shard in &self.shared.shards {
             any |= self.shared.recipe.step(&shard.segments) == Progress::Prepared;
@@ -266,7 +330,7 @@ impl Log {
     /// # Errors
     /// [`CloseError`].
     pub fn close(mut self) -> Result<CloseReport, CloseError> {
-        self.stop_preparing();
+        self.stop_threads();
         let untaken =
             self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
         let mut manifests = self.shared.manifests();
@@ -277,7 +341,7 @@ impl Log {
             let end = if untaken { End::Untouched } else { End::Written };
             self.end_shard(index, end, &mut next, &mut report);
         }
-        manifests.write(next)?;
+        manifests.write(next).map_err(IoFault::from)?;
         Ok(report)
     }
 
@@ -304,7 +368,10 @@ impl Log {
         if let (Some(current), Some(last)) = (record.current, desk.durable) {
             record.next_batch = record.next_batch.max(last.number.next());
             record.next_seq = record.next_seq.max(last.last_seq.next());
-            record.runs.push(end_run(current, last, incarnation, first_epoch));
+            // Else all that was written is released.
+            if last.number >= current.first_batch {
+                record.runs.push(end_run(current, last, incarnation, first_epoch));
+            }
         }
         record.current = None;
         record.durable_batch = BatchNumber(0);
@@ -312,12 +379,13 @@ impl Log {
         report.closed.push((shared.shard, shared.frontier.get()));
     }
 
-    fn stop_preparing(&mut self) {
+    fn stop_threads(&mut self) {
         self.shared.bell.stop();
+        self.shared.hook_bell.stop();
         self.shared.shards.iter().for_each(|shard| shard.segments.interrupt());
-        if let Some(preparer) = self.preparer.take() {
+        for thread in self.threads.drain(..) {
             // A panic in there is a bug that its own message tells of; the log can be recovered.
-            let _ = preparer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -332,7 +400,7 @@ enum End {
 impl Drop for Log {
     /// Like a crash, without a [`close`](Log::close).
     fn drop(&mut self) {
-        self.stop_preparing();
+        self.stop_threads();
     }
 }
 

@@ -22,7 +22,7 @@ use corewal_model::{Action, CONFIGURATIONS, Configuration, Recoveries, Trace};
 
 use player::{Player, Wrong};
 
-/// Whether a step has a counterpart in the engine, or why not. Traces take those steps only that have one.
+/// Whether a step has a counterpart in what is replayed, or why not. Traces take those steps only that have one.
 ///
 /// # Errors
 /// Why not.
@@ -44,13 +44,15 @@ pub fn counterpart(action: &Action) -> Result<(), &'static str> {
         | Action::Kill(_)
         | Action::Damage(_) => Ok(()),
         Action::Recover(opening) if opening.committed_only => {
-            Err("the engine does not void uncommitted entries yet")
+            Err("voiding above the committed epoch is not replayed yet")
         }
         Action::Recover(_) => Ok(()),
-        Action::AppendBecauseOf { .. } => Err("the engine does not observe stamps yet"),
-        Action::Transaction(_) => Err("the engine has no transactions yet"),
-        Action::Truncate { .. } => Err("the engine does not truncate yet"),
-        Action::Checkpoint => Err("the engine has no checkpoints yet"),
+        Action::AppendBecauseOf { .. } => {
+            Err("observing another shard's stamp is not replayed yet")
+        }
+        Action::Transaction(_) => Err("transactions are not replayed yet"),
+        Action::Truncate { .. } => Err("truncations are not replayed yet"),
+        Action::Checkpoint => Err("checkpoints are not replayed yet"),
         Action::Rotate(_) => Err("the engine goes on in the next segment when one is full"),
         Action::StartPreparing(_)
         | Action::FillLands(_)

@@ -6,6 +6,7 @@
 //! | `intake` | appending: the open batch, and those behind it |
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
+//! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `writer` | the public face |
 
@@ -13,9 +14,11 @@ mod batch;
 mod flight;
 mod intake;
 mod space;
+mod transaction;
 mod turn;
 mod writer;
 
 pub(crate) use batch::OpenBatch;
+pub use transaction::{Group, Transaction};
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};

@@ -11,6 +11,7 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause, WaitError};
+use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
@@ -68,7 +69,7 @@ impl Seat {
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
         let this = &self.shared.shards[self.index];
-        let mut space = Space::new(&self.shared);
+        let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         {
             let mut desk = this.desk();
@@ -98,7 +99,7 @@ impl Seat {
 /// ```
 pub struct ShardWriter {
     drive: Drive,
-    intake: Intake,
+    pub(super) intake: Intake,
     is_closed: bool,
     /// The ring belongs to this thread.
     not_send: PhantomData<*const ()>,
@@ -162,6 +163,17 @@ impl ShardWriter {
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_bytes(&mut self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
         self.intake.append_in_place(kind, |room, _| room.put(bytes))
+    }
+
+    /// Appends a state of this shard that stands for everything before it, as an entry of kind
+    /// [`Kind::CHECKPOINT`]. When its epoch is committed, [`Log::release_to`](crate::Log::release_to) lets the
+    /// segments before it go.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_state(&mut self, state: &[u8]) -> Result<StateMark, AppendError> {
+        let stamp = self.append_bytes(Kind::CHECKPOINT, state)?;
+        Ok(StateMark { log: self.intake.shared.log, stamp })
     }
 
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.
