@@ -107,28 +107,43 @@ impl Seed {
     /// The empty chain of entry CRCs.
     #[must_use]
     pub fn chain(self) -> Chain {
-        Chain(self.0)
+        Chain { crc: self.0, waiting: [0; WAITING_LEN], waiting_len: 0 }
     }
 }
 
 /// The running CRC over the CRCs of a batch's entries, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Chain(Crc);
+///
+/// Links wait for each other: one pass over sixteen costs little more than one over a single one.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain {
+    crc: Crc,
+    /// Links that are not in the CRC yet, one behind the other.
+    waiting: [u8; WAITING_LEN],
+    waiting_len: usize,
+}
+
+const WAITING_LEN: usize = 64;
 
 impl Chain {
     /// Adds the next entry's CRC.
-    #[must_use]
     #[inline]
-    pub fn link(self, crc: Crc) -> Self {
-        Self(extend(self.0, &crc.to_le_bytes()))
+    pub fn link(&mut self, crc: Crc) {
+        if self.waiting_len == WAITING_LEN {
+            self.crc = extend(self.crc, &self.waiting);
+            self.waiting_len = 0;
+        }
+        put(&mut self.waiting, self.waiting_len, crc.to_le_bytes());
+        self.waiting_len += size_of::<Crc>();
     }
 
     /// The CRC so far.
     #[must_use]
-    pub fn crc(self) -> Crc {
-        self.0
+    pub fn crc(&self) -> Crc {
+        extend(self.crc, &self.waiting[..self.waiting_len])
     }
 }
+
+const _: () = assert!(WAITING_LEN.is_multiple_of(size_of::<Crc>()));
 
 #[cfg(test)]
 mod tests {
@@ -146,7 +161,21 @@ mod tests {
         let seed = Seed::of(log, ShardId(3), SegmentNumber(17), Incarnation(2), 5);
         assert_eq!(seed.crc(b""), 0x169D_1777);
         assert_eq!(seed.crc(b"123456789"), 0x5719_9A57);
-        assert_eq!(seed.chain().link(0x0102_0304).crc(), 0xB635_433E);
+        let mut chain = seed.chain();
+        chain.link(0x0102_0304);
+        assert_eq!(chain.crc(), 0xB635_433E);
+    }
+
+    #[test]
+    fn a_chain_is_the_crc_of_its_links_however_many() {
+        let seed = Seed(7);
+        let mut chain = seed.chain();
+        let mut bytes = Vec::new();
+        for link in 0..200_u32 {
+            assert_eq!(chain.crc(), extend(7, &bytes), "{link} links");
+            chain.link(link.wrapping_mul(2_654_435_761));
+            bytes.extend(link.wrapping_mul(2_654_435_761).to_le_bytes());
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use corewal_disk::Block;
 use corewal_format::{
-    BATCH_HEADER_LEN, BatchNumber, ENTRY_HEADER_LEN, EntryFlags, Epoch, Kind, Seq, Stamp, padded,
+    BATCH_HEADER_LEN, BatchNumber, ENTRY_HEADER_LEN, EntryFlags, Epoch, Kind, Seq, ShardId, Stamp,
+    padded,
 };
 use rkyv::ser::allocator::Arena;
 
@@ -23,6 +24,7 @@ use crate::shared::{ShardShared, Shared};
 pub(crate) struct Intake {
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
+    shard: ShardId,
     pub(super) pool: Vec<Block>,
     pub(super) space: Space,
     pub(super) open: Option<OpenBatch>,
@@ -47,6 +49,7 @@ impl Intake {
         let start = shared.shards[index].start;
         Self {
             index,
+            shard: shared.shards[index].shard,
             pool,
             space,
             open: None,
@@ -139,13 +142,24 @@ impl Intake {
     /// Takes the payload that stands in the open batch's room, if the reserve stays free.
     #[inline]
     fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
-        let open = self.open.as_ref().expect("the payload stands in it");
-        let batch_len = open.disk_len_with(len);
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            return Err(Space::refusal(&self.shared, self.this()));
+        if !self.open.as_ref().is_some_and(|open| open.is_granted(len)) {
+            self.ask(len)?;
         }
         self.payload_bytes += len as u64;
         Ok(self.push(kind, len))
+    }
+
+    /// Asks whether the open batch may grow by this payload, for this and for the next ones.
+    #[cold]
+    fn ask(&mut self, len: usize) -> Result<(), AppendError> {
+        let shard = &self.shared.shards[self.index];
+        let granted = self.space.grant(shard);
+        let open = self.open.as_mut().expect("the payload stands in it");
+        if open.disk_len_with(len) > granted {
+            return Err(Space::refusal(&self.shared, shard));
+        }
+        open.grant(granted);
+        Ok(())
     }
 
     #[inline]
@@ -155,7 +169,7 @@ impl Intake {
         open.push(seq, kind, EntryFlags::NONE, len);
         self.next_seq = seq.next();
         self.entries += 1;
-        Stamp { epoch: self.epoch, seq, shard: self.this().shard }
+        Stamp { epoch: self.epoch, seq, shard: self.shard }
     }
 
     /// Opens a batch if none is open, with room for a payload of `payload_len` bytes.

@@ -152,6 +152,13 @@ impl Space {
             || here + self.next_room() + shard.segments.ready_len() >= kept
     }
 
+    /// How long a batch of entries at the next place may become, in bytes, so that the reserve stays free. What is
+    /// prepared meanwhile only adds to it.
+    pub(crate) fn grant(&self, shard: &ShardShared) -> u64 {
+        let all = self.room() + self.next_room() + shard.segments.ready_len();
+        all.saturating_sub(self.reserve).min(self.room())
+    }
+
     /// Why there is no room, for the one who asked.
     pub(crate) fn refusal(shared: &Shared, shard: &ShardShared) -> AppendError {
         shard.segments.hurry();
