@@ -39,7 +39,9 @@ mod eventfd {
             let written =
                 unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
             // It is refused only when the count is at its maximum; then the alarm is raised already.
-            debug_assert!(written == 8 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock);
+            debug_assert!(
+                written == 8 || io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+            );
         }
 
         /// Makes it quiet, and says how often it had been raised: one system call.

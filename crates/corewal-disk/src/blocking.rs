@@ -10,8 +10,8 @@ use crate::files::FileTable;
 use crate::inflight::{PART_LEN, Tokens};
 use crate::real::RealFile;
 use crate::{
-    Alarm, Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig,
-    RingFacts, sys,
+    Alarm, Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring,
+    RingConfig, RingFacts, sys,
 };
 
 /// A ring without a kernel behind it.

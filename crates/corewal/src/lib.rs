@@ -59,8 +59,11 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod durable;
 mod epoch;
 mod error;
+mod frontier;
+mod hooks;
 pub mod inspect;
 mod layout;
 mod log;
@@ -69,25 +72,30 @@ mod manifests;
 mod models;
 mod options;
 mod prepare;
+mod producer;
 mod record;
 mod recovery;
 mod shard;
 mod shared;
 mod stats;
 mod sync;
+mod wakeup;
 
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId, SegmentNumber, Seq,
     ShardId, Stamp,
 };
+pub use durable::{Committed, Durable};
 pub use error::{
-    AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, WaitError, Witness,
+    AppendError, Claim, Damage, DurableError, EpochError, Failure, FailureCause, IoFault,
+    ManifestError, OpenError, Reason, RecoverError, Source, WaitError, Witness,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
+pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
 pub use shard::{Seat, ShardWriter, SitError, Turn};
 pub use stats::ShardStats;
+pub use wakeup::ShardWaker;

@@ -1,18 +1,20 @@
 //! What the threads of an open log share: little, and nothing on the way of an append.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use corewal_disk::{Lock, RingFacts};
 use corewal_format::{Incarnation, LogId, Seq, ShardId};
 
 use crate::Options;
 use crate::epoch::EpochBoard;
+use crate::frontier::Frontier;
 use crate::manifests::ManifestWriter;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
+use crate::producer::Pinned;
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, Thread};
+use crate::sync::{Mutex, MutexGuard};
+use crate::wakeup::Wakeup;
 
 /// The state of an open log.
 #[derive(Debug)]
@@ -40,7 +42,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct ShardShared {
     pub(crate) shard: ShardId,
-    pub(crate) frontier: Published,
+    pub(crate) frontier: Frontier,
+    pub(crate) wakeup: Arc<Wakeup>,
     pub(crate) segments: SegmentQueue,
     pub(crate) start: Start,
     pub(crate) desk: Mutex<Desk>,
@@ -56,14 +59,14 @@ pub(crate) struct Start {
 /// What a writer leaves for others to see.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    /// To wake the writer when it sleeps outside of its ring.
-    pub(crate) thread: Option<Thread>,
     pub(crate) ring: Option<RingFacts>,
     pub(crate) stats: ShardStats,
     /// The last durable batch.
     pub(crate) durable: Option<LastBatch>,
     /// The writer was closed: `durable` is the exact end of its run.
     pub(crate) closed: bool,
+    /// The CPU of a writer's thread that the log has started.
+    pub(crate) pinned: Option<Pinned>,
 }
 
 impl ShardShared {
@@ -72,29 +75,6 @@ impl ShardShared {
     }
 
     pub(crate) fn wake(&self) {
-        if let Some(thread) = &self.desk().thread {
-            thread.unpark();
-        }
-    }
-}
-
-/// The one number that leaves the hot path, on a cache line of its own.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Published(AtomicU64);
-
-impl Published {
-    pub(crate) fn new(seq: Seq) -> Self {
-        Self(AtomicU64::new(seq.0))
-    }
-
-    /// Never goes back.
-    pub(crate) fn advance(&self, seq: Seq) {
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store(seq.0.max(before), Ordering::Release);
-    }
-
-    pub(crate) fn get(&self) -> Seq {
-        Seq(self.0.load(Ordering::Acquire))
+        self.wakeup.raise();
     }
 }

@@ -13,7 +13,8 @@ use super::trace::TraceStep;
 use crate::files::FileTable;
 use crate::inflight::Tokens;
 use crate::{
-    Alarm, Block, Completion, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig, RingFacts, Token,
+    Alarm, Block, Completion, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig, RingFacts,
+    Token,
 };
 
 /// A ring of a simulated disk.

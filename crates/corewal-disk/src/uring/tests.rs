@@ -327,9 +327,12 @@ fn the_alarm_ends_a_wait_for_what_does_not_complete() {
     let alarm = Arc::new(Alarm::new().unwrap());
     ring.listen(&alarm);
     let slot = ring.register(&fifo).unwrap();
-    // More than a pipe holds (pipe(7)).
-    let len = 256 * 1024;
-    ring.push(write(1, slot, Block::zeroed(len), Durability::Written)).unwrap();
+    // As much as a pipe holds (pipe(7)), and then more.
+    let len = 64 * 1024;
+    ring.push(write(0, slot, Block::zeroed(len), Durability::Written)).unwrap();
+    ring.submit().unwrap();
+    assert_eq!(*reap_all(&mut ring)[0].result.as_ref().unwrap(), len);
+    ring.push(write(1, slot, Block::zeroed(4096), Durability::Written)).unwrap();
     ring.submit().unwrap();
     let mut completions = Vec::new();
     for _ in 0..3 {

@@ -10,6 +10,7 @@ use corewal_format::{
 
 use crate::epoch::EpochBoard;
 use crate::error::{Doing, IoFault, OpenError};
+use crate::frontier::Frontier;
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::options::AccessWish;
@@ -18,8 +19,9 @@ use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
 use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
-use crate::shared::{Desk, Published, ShardShared, Shared, Start};
+use crate::shared::{Desk, ShardShared, Shared, Start};
 use crate::sync::Mutex;
+use crate::wakeup::Wakeup;
 use crate::{Log, Options, record};
 
 /// No number of a new incarnation starts above this: counting a thousand million a second, it takes a century to
@@ -68,10 +70,12 @@ pub(crate) fn open(
         let folder = layout.shard(record.shard);
         layout.disk.create_dir(&folder).doing("create", &folder)?;
         let leftovers = leftovers(&layout, &listing, record, &recipe)?;
+        let wakeup = Arc::new(Wakeup::default());
         shards.push(ShardShared {
             shard: record.shard,
-            frontier: Published::new(current.first_seq.before()),
-            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers),
+            frontier: Frontier::new(record.shard, current.first_seq.before()),
+            wakeup: Arc::clone(&wakeup),
+            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers, wakeup),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
         });

@@ -729,7 +729,7 @@ fn a_log_with_live_writers_cannot_be_closed() {
     commit(&log, &mut writers[1], "one");
     writers.remove(0).close().unwrap();
     let error = log.close().unwrap_err();
-    assert!(matches!(error, CloseError::Live { shard: ShardId(1) }), "{error}");
+    assert!(matches!(error, CloseError::Live { shard: ShardId(1), .. }), "{error}");
     // The writer is still a writer, and still holds the lock.
     let stamp = writers[0].append_bytes(Kind::PUT, b"two").unwrap();
     writers[0].wait(stamp).unwrap();
