@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use corewal_format::{Epoch, Seq, ShardId};
 
 use crate::shared::Shared;
-use crate::sync::{Mutex, MutexGuard, Thread, current, park};
+use crate::sync::{self, Mutex, MutexGuard, Thread, park};
 
 /// Called with the committed epoch.
 type OnCommit = Box<dyn FnMut(Epoch) + Send>;
@@ -127,11 +127,11 @@ impl Wake for Unpark {
 
 /// The thread of the hooks. It asks to be woken first and looks afterwards, so that nothing is missed.
 fn run(shared: &Shared, board: &Board) {
-    let waker = Waker::from(Arc::new(Unpark(current())));
+    let waker = Waker::from(Arc::new(Unpark(sync::current())));
     let mut context = Context::from_waker(&waker);
     let mut places = vec![None; shared.shards.len()];
     let mut hooks = Vec::new();
-    board.lock().caller = Some(current());
+    board.lock().caller = Some(sync::current());
     loop {
         let is_stopped = {
             let mut state = board.lock();

@@ -444,6 +444,7 @@ impl Drop for Log {
         self.end_writers();
         self.hooks.stop();
         self.stop_preparing();
+        drop(self.shared.lock().take());
     }
 }
 

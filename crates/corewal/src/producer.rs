@@ -69,7 +69,7 @@ impl Started {
     }
 
     pub(crate) fn producer(&self) -> Producer {
-        Producer { entrance: Arc::clone(&self.entrance), credit: Credit::default() }
+        Producer::new(Arc::clone(&self.entrance))
     }
 
     /// The last entry that was taken.
@@ -79,8 +79,7 @@ impl Started {
 
     /// Nothing more is taken; what was taken becomes durable.
     pub(crate) fn end(&self) {
-        let shard = self.entrance.this().shard;
-        self.entrance.end(AppendError::Closed { shard });
+        self.entrance.close();
     }
 
     /// Waits for the end of the thread.
@@ -161,6 +160,16 @@ pub struct Producer {
 }
 
 impl Producer {
+    pub(crate) fn new(entrance: Arc<Entrance>) -> Self {
+        Self { entrance, credit: Credit::default() }
+    }
+
+    /// What a close of the log does to the shard.
+    #[cfg(loom)]
+    pub(crate) fn end(&self) {
+        self.entrance.close();
+    }
+
     /// Which shard.
     #[must_use]
     pub fn shard(&self) -> ShardId {
@@ -319,7 +328,7 @@ impl Producer {
 
 impl Clone for Producer {
     fn clone(&self) -> Self {
-        Self { entrance: Arc::clone(&self.entrance), credit: Credit::default() }
+        Self::new(Arc::clone(&self.entrance))
     }
 }
 

@@ -29,10 +29,16 @@ pub(crate) struct Shared {
     pub(crate) manifests: Mutex<ManifestWriter>,
     /// The active shards, by id from 0.
     pub(crate) shards: Box<[ShardShared]>,
-    pub(crate) lock: Lock,
+    /// The lock on the directory, until the log is closed or dropped: handles that outlive it do not keep it. Rings
+    /// hold it too, until their last write has landed.
+    pub(crate) lock: Mutex<Option<Lock>>,
 }
 
 impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn manifests(&self) -> MutexGuard<'_, ManifestWriter> {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -97,7 +97,7 @@ pub(crate) fn open(
         epochs,
         manifests: Mutex::new(writer),
         shards: shards.into_boxed_slice(),
-        lock,
+        lock: Mutex::new(Some(lock)),
     });
     // The first segments, so that the first append finds one. A full disk is no reason not to open.
     for shard in &shared.shards {

@@ -251,6 +251,11 @@ impl Entrance {
         self.this().wake();
     }
 
+    /// Nothing is appended from here on; what was appended becomes durable.
+    pub(crate) fn close(&self) {
+        self.end(AppendError::Closed { shard: self.this().shard });
+    }
+
     /// The last entry that was taken, or what is before the first.
     pub(crate) fn last_taken(&self) -> Option<corewal_format::Seq> {
         let inside = self.inside.lock().ok()?;

@@ -67,9 +67,12 @@ impl Seat {
             depth: u32::try_from(options.depth + 1).unwrap_or(u32::MAX),
             block_count: options.block_count(),
             block_len: options.write_len,
-            lock: Some(self.shared.lock.clone()),
+            lock: self.shared.lock().clone(),
         };
         let sit = |cause| SitError { shard, cause };
+        if config.lock.is_none() {
+            return Err(sit(io::Error::other("its log was closed or dropped")));
+        }
         let mut ring = options.disk.ring(config).map_err(sit)?;
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
