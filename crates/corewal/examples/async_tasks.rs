@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Appends from 64 tasks, and returns how many entries that makes.
-pub fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
+pub(crate) fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
     let mut log = Log::recover(Options::new(dir))?.open()?;
     let producer = Arc::new(log.start_writers(Pinning::AllowedCpus)?.remove(0));
     // The log knows no runtime; this one is as good as any.

@@ -16,7 +16,7 @@ fn main() {
 
 /// What the loop does.
 #[cfg(target_os = "linux")]
-pub mod linux {
+pub(crate) mod linux {
     use std::error::Error;
     use std::io::{PipeReader, Read, Write, pipe};
     use std::path::Path;
@@ -29,7 +29,7 @@ pub mod linux {
     const LINES: usize = 1_000;
 
     /// Appends each line that comes through a pipe; returns how many, when all of them are durable.
-    pub fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
+    pub(crate) fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
         let mut log = Log::recover(Options::new(dir))?.open()?;
         let writer = log.take_seats().remove(0).sit()?;
         let (reader, mut source) = pipe()?;

@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Recovers what an earlier run has left, appends, and returns how many entries that makes.
-pub fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
+pub(crate) fn run(dir: &Path) -> Result<usize, Box<dyn Error>> {
     let mut recovery = Log::recover(Options::new(dir).shards(2))?;
     let mut count = 0;
     while let Some(entry) = recovery.next_entry()? {

@@ -59,6 +59,7 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod commit;
 mod durable;
 mod epoch;
 mod error;
@@ -81,6 +82,7 @@ mod stats;
 mod sync;
 mod wakeup;
 
+pub use commit::{Commit, NoCommit};
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId, SegmentNumber, Seq,

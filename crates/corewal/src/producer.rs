@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
+use crate::commit::Commit;
 use crate::durable::Durable;
 use crate::error::{AppendError, DurableError, WaitError};
 use crate::frontier::Batches;
@@ -214,6 +215,15 @@ impl Producer {
     /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
     pub fn append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
         Ok(self.give_bytes(kind, bytes, Patience::Wait)?.stamp)
+    }
+
+    /// Appends source offsets and a watermark, to be committed with the open epoch; as
+    /// [`append_bytes`](Self::append_bytes).
+    ///
+    /// # Errors
+    /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
+    pub fn append_commit(&self, commit: &Commit) -> Result<Stamp, AppendError> {
+        self.append_bytes(Commit::KIND, &commit.encode())
     }
 
     /// Appends what `encode` writes into the slice that it is given, as

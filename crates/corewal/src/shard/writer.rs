@@ -10,6 +10,7 @@ use std::time::Duration;
 use corewal_disk::{Block, RingConfig, RingFacts};
 use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
+use crate::commit::Commit;
 use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
@@ -201,6 +202,15 @@ impl ShardWriter {
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_bytes(&mut self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
         self.intake.append_in_place(kind, |room, _| room.put(bytes))
+    }
+
+    /// Appends source offsets and a watermark, to be committed with the open epoch. Encoded apart, then copied once:
+    /// a commit is one entry in an epoch.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_commit(&mut self, commit: &Commit) -> Result<Stamp, AppendError> {
+        self.append_bytes(Commit::KIND, &commit.encode())
     }
 
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.
