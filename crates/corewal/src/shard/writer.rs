@@ -63,17 +63,18 @@ impl Seat {
     pub(crate) fn take(self) -> Result<(Drive, Intake), SitError> {
         let shard = self.shard();
         let options = &self.shared.options;
+        let sit = |cause| SitError { shard, cause };
+        let lock = self.shared.lock().clone();
+        if lock.is_none() {
+            return Err(sit(io::Error::other("its log was closed or dropped")));
+        }
         let config = RingConfig {
             engine: options.engine,
             depth: u32::try_from(options.depth + 1).unwrap_or(u32::MAX),
             block_count: options.block_count(),
             block_len: options.write_len,
-            lock: self.shared.lock().clone(),
+            lock,
         };
-        let sit = |cause| SitError { shard, cause };
-        if config.lock.is_none() {
-            return Err(sit(io::Error::other("its log was closed or dropped")));
-        }
         let mut ring = options.disk.ring(config).map_err(sit)?;
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
