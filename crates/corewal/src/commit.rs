@@ -53,6 +53,9 @@ impl Commit {
     pub const KIND: Kind = Kind::COMMIT;
 
     /// Its bytes: docs/FORMAT.md.
+    ///
+    /// # Panics
+    /// If a name has more than 4 GiB, which no record has.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let names = self.offsets.iter().map(|(name, _)| SOURCE_LEN + name.len());

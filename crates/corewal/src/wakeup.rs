@@ -54,6 +54,7 @@ impl Wakeup {
                 if self.state.load(Ordering::Relaxed) == RAISED {
                     self.state.swap(AWAKE, Ordering::AcqRel);
                 }
+                self.settle();
             }
             Exposure::Exposed => {
                 // The state first: a raise that comes in between is then seen at the next turn.
@@ -77,7 +78,15 @@ impl Wakeup {
     /// The writer is awake again.
     pub(crate) fn end_sleep(&self) {
         let was_raised = self.state.swap(AWAKE, Ordering::AcqRel) == RAISED;
-        let owed = self.owed.load(Ordering::Relaxed) + u64::from(was_raised);
+        if was_raised {
+            self.owed.fetch_add(1, Ordering::Relaxed);
+        }
+        self.settle();
+    }
+
+    /// Clears what is owed, as far as it has come: a ring that waits would find the alarm raised for ever.
+    fn settle(&self) {
+        let owed = self.owed.load(Ordering::Relaxed);
         if owed > 0 {
             self.owed.store(owed.saturating_sub(self.clear()), Ordering::Relaxed);
         }

@@ -105,6 +105,11 @@ impl Ring for RecordedRing {
         self.inner.announce()
     }
 
+    fn submit_and_wait(&mut self) -> io::Result<()> {
+        self.begin_queued();
+        self.inner.submit_and_wait()
+    }
+
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
     }

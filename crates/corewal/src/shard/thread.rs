@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{AppendError, Failure, FailureCause};
 use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
-use crate::shard::turn::{Drive, Ending, Turn};
+use crate::shard::turn::{Drive, Ending, Then, Turn};
 
 /// The thread's side of a shard.
 ///
@@ -55,7 +55,7 @@ impl WriterThread {
         let is_ended = inside.is_ended();
         drop(inside);
         self.drive.sync_wanted |= is_ended;
-        let turn = self.drive.launch(next)?;
+        let turn = self.drive.launch(next, Then::Return)?;
         self.let_in.drain(..).for_each(Party::wake);
         self.drive.tell();
         Ok((turn, is_ended))

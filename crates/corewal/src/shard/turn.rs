@@ -33,6 +33,15 @@ pub enum Turn {
     Idle(Option<Duration>),
 }
 
+/// What the caller of a turn does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Something else.
+    Return,
+    /// Nothing before a completion: the turn waits for one, if anything is in flight.
+    Await,
+}
+
 /// What a load leaves to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Next {
@@ -173,11 +182,15 @@ impl Drive {
     }
 
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
-    pub(super) fn turn(&mut self, intake: &mut Intake) -> Result<Turn, Failure> {
+    pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.begin()?;
         self.reap()?;
         let next = self.load(intake)?;
-        let turn = self.launch(next)?;
+        if then == Then::Await {
+            // What was durable before the wait is told before it.
+            self.tell();
+        }
+        let turn = self.launch(next, then)?;
         self.tell();
         Ok(turn)
     }
@@ -249,7 +262,7 @@ impl Drive {
     }
 
     /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
-    pub(super) fn launch(&mut self, next: Next) -> Result<Turn, Failure> {
+    pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut pushed = loaded.len();
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
@@ -259,11 +272,12 @@ impl Drive {
             self.push_sync();
             pushed += 1;
         }
-        if pushed > 0
-            && let Err(error) = self.ring.submit()
-        {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
-        }
+        let handed_over = match then {
+            Then::Await => self.ring.submit_and_wait(),
+            Then::Return if pushed > 0 => self.ring.submit(),
+            Then::Return => Ok(()),
+        };
+        handed_over.map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))?;
         Ok(if self.ring.in_flight() > 0 {
             Turn::Sleep
         } else if next.is_empty {

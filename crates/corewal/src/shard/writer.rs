@@ -15,7 +15,7 @@ use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
-use crate::shard::turn::{Drive, Ending, Turn};
+use crate::shard::turn::{Drive, Ending, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
 use crate::wakeup::ShardWaker;
@@ -250,7 +250,11 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard. It is final.
     pub fn turn(&mut self) -> Result<Turn, Failure> {
-        let turned = self.drive.turn(&mut self.intake);
+        self.turn_then(Then::Return)
+    }
+
+    fn turn_then(&mut self, then: Then) -> Result<Turn, Failure> {
+        let turned = self.drive.turn(&mut self.intake, then);
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
@@ -342,12 +346,9 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            let limit = match self.turn()? {
-                Turn::Again => continue,
-                Turn::Sleep => None,
-                Turn::Idle(limit) => limit,
-            };
-            if self.frontier() < seq {
+            if let Turn::Idle(limit) = self.turn_then(Then::Await)?
+                && self.frontier() < seq
+            {
                 self.sleep(limit)?;
             }
         }
@@ -370,12 +371,9 @@ impl ShardWriter {
     pub fn close(mut self) -> Result<Seq, Failure> {
         loop {
             self.drive.sync_wanted = true;
-            let turn = self.turn()?;
+            self.turn_then(Then::Await)?;
             if self.drive.is_drained(&self.intake) {
                 break;
-            }
-            if turn == Turn::Sleep {
-                self.sleep(None)?;
             }
         }
         let end = self.drive.close(&self.intake)?;

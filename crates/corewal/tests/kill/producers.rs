@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -147,7 +147,7 @@ pub(crate) fn killed_producers_lose_nothing_acknowledged(seed: Option<u64>) {
     assert!(slowest * 3 >= mean, "{before:?}");
 }
 
-fn start(dir: &Path, engine: Engine, status: &PathBuf) -> Killed {
+fn start(dir: &Path, engine: Engine, status: &Path) -> Killed {
     let engine = if engine == Engine::Uring { "uring" } else { "blocking" };
     let order = format!("{}\n{engine}\n{}", dir.to_str().unwrap(), status.to_str().unwrap());
     let mut command = Command::new(std::env::current_exe().unwrap());
