@@ -214,6 +214,13 @@ impl Entrance {
         }
     }
 
+    /// Somebody found no room: if that was for want of a segment, and one is prepared, the writer takes it.
+    fn look_for_segments(&self) {
+        if self.this().segments.ready_len() > 0 {
+            self.this().wake();
+        }
+    }
+
     /// Credit of one admission, in bytes.
     fn share(&self) -> u64 {
         (self.shared.options.write_len / SHARES_OF_A_BLOCK).max(1) as u64
@@ -221,7 +228,11 @@ impl Entrance {
 
     /// The lock, unless nothing is appended any more.
     fn enter(&self) -> Result<MutexGuard<'_, Inside>, AppendError> {
-        let Ok(inside) = self.inside.lock() else { return Err(self.panicked().into()) };
+        let Ok(inside) = self.inside.lock() else {
+            // The writer fails the shard when it meets the lock.
+            self.this().wake();
+            return Err(self.panicked().into());
+        };
         match &inside.end {
             Some(end) => Err(end.clone()),
             None => Ok(inside),
@@ -290,7 +301,7 @@ impl Inside {
             let ticket = self.stand(ticket, || Party::Thread(current()), entrance);
             return Tried::InLine(ticket);
         }
-        entrance.this().wake();
+        entrance.look_for_segments();
         Tried::Refused(AppendError::Full)
     }
 
@@ -307,11 +318,11 @@ impl Inside {
         if ticket.is_none() {
             self.next_ticket = Ticket(mine.0 + 1);
         }
-        // The writer lets in when blocks come back. It has to look for itself at what is new to it: this line,
-        // and a segment that was prepared.
-        if ticket.is_none() || entrance.this().segments.ready_len() > 0 {
+        // The writer lets in when blocks come back. What is new to it is that there is a line.
+        if self.line.len() == 1 && ticket.is_none() {
             entrance.this().wake();
         }
+        entrance.look_for_segments();
         mine
     }
 

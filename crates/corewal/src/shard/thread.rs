@@ -40,7 +40,10 @@ impl WriterThread {
                 Turn::Again => {}
                 Turn::Sleep => self.drive.sleep(None)?,
                 Turn::Idle(_) if is_ended && self.close()? => return Ok(()),
-                Turn::Idle(limit) => self.drive.sleep(limit)?,
+                Turn::Idle(limit) => {
+                    self.leave_stats();
+                    self.drive.sleep(limit)?;
+                }
             }
         }
     }
@@ -49,7 +52,8 @@ impl WriterThread {
     fn turn(&mut self) -> Result<(Turn, bool), Failure> {
         self.drive.begin()?;
         self.drive.reap()?;
-        let mut inside = self.entrance.lock()?;
+        let inside = self.entrance.lock();
+        let mut inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
         let next = self.drive.load(&mut inside.intake)?;
         inside.admit(self.drive.sealable_from(), &mut self.let_in);
         let is_ended = inside.is_ended();
@@ -61,9 +65,18 @@ impl WriterThread {
         Ok((turn, is_ended))
     }
 
+    fn leave_stats(&self) {
+        if let Ok(inside) = self.entrance.lock() {
+            let stats = self.drive.stats(&inside.intake);
+            drop(inside);
+            self.entrance.this().desk().stats = stats;
+        }
+    }
+
     /// Closes the shard if everything that was taken is durable.
     fn close(&mut self) -> Result<bool, Failure> {
-        let inside = self.entrance.lock()?;
+        let inside = self.entrance.lock();
+        let inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
         if !self.drive.is_drained(&inside.intake) {
             return Ok(false);
         }
