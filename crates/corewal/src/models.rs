@@ -379,28 +379,28 @@ fn small_log() -> Log {
     Log::recover(options).unwrap().open().unwrap()
 }
 
-/// A writer's thread of the model, and producers for it.
-fn started(log: &mut Log) -> (thread::JoinHandle<()>, Producer) {
-    let seat = log.take_seats().remove(0);
-    let (drive, intake) = seat.take().unwrap();
+/// A shard of the model whose writer runs on the calling thread, and what another thread does with its producer.
+fn with_producer(act: impl FnOnce(Producer) + Send + 'static) {
+    let mut log = small_log();
+    let (drive, intake) = log.take_seats().remove(0).take().unwrap();
     let writer = WriterThread::new(drive, intake);
     let producer = Producer::new(writer.entrance());
-    let run = move || writer.run().unwrap();
-    (thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap(), producer)
+    let acting = thread::Builder::new().stack_size(1 << 20).spawn(move || act(producer)).unwrap();
+    writer.run().unwrap();
+    acting.join().unwrap();
 }
 
 /// A producer appends and waits while the writer may be going to sleep; then the shard is closed.
 #[test]
 fn a_producer_wakes_the_writer_and_is_woken() {
     explore(2, || {
-        let mut log = small_log();
-        let (writer, producer) = started(&mut log);
-        let stamp = producer.append_bytes_durable(Kind::PUT, b"an entry").unwrap();
-        assert!(producer.frontier() >= stamp.seq);
-        producer.end();
-        writer.join().unwrap();
-        let late = producer.append_bytes(Kind::PUT, b"late");
-        assert!(matches!(late, Err(AppendError::Closed { .. })));
+        with_producer(|producer| {
+            let stamp = producer.append_bytes_durable(Kind::PUT, b"an entry").unwrap();
+            assert!(producer.frontier() >= stamp.seq);
+            producer.end();
+            let late = producer.append_bytes(Kind::PUT, b"late");
+            assert!(matches!(late, Err(AppendError::Closed { .. })));
+        });
     });
 }
 
@@ -409,26 +409,21 @@ fn a_producer_wakes_the_writer_and_is_woken() {
 #[test]
 fn a_producer_in_line_is_let_in_or_told_of_the_end() {
     explore(1, || {
-        let mut log = small_log();
-        let (writer, producer) = started(&mut log);
-        let filling = {
-            let producer = producer.clone();
+        with_producer(|producer| {
+            let other = producer.clone();
             let run = move || {
-                let mut count = 0;
-                loop {
-                    match producer.append_bytes(Kind::PUT, &[1; 100]) {
-                        Ok(_) if count == 4 => return count,
-                        Ok(_) => count += 1,
-                        Err(AppendError::Closed { .. }) => return count,
+                for _ in 0..4 {
+                    match other.append_bytes(Kind::PUT, &[1; 100]) {
+                        Ok(_) => {}
+                        Err(AppendError::Closed { .. }) => return,
                         Err(error) => panic!("{error}"),
                     }
                 }
             };
-            thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap()
-        };
-        producer.end();
-        filling.join().unwrap();
-        writer.join().unwrap();
+            let filling = thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap();
+            producer.end();
+            filling.join().unwrap();
+        });
     });
 }
 

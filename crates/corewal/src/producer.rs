@@ -166,7 +166,7 @@ impl Producer {
     }
 
     /// What a close of the log does to the shard.
-    #[cfg(loom)]
+    #[cfg(all(test, loom))]
     pub(crate) fn end(&self) {
         self.entrance.close();
     }

@@ -309,7 +309,7 @@ impl Drive {
     }
 
     /// From now on completions raise the alarm too.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(loom)))]
     pub(super) fn expose(&mut self) -> std::io::Result<()> {
         if self.exposure == Exposure::Private {
             self.ring.announce()?;

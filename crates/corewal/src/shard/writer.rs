@@ -66,7 +66,7 @@ impl Seat {
         let sit = |cause| SitError { shard, cause };
         let lock = self.shared.lock().clone();
         if lock.is_none() {
-            return Err(sit(io::Error::other("its log was closed or dropped")));
+            return Err(sit(io::Error::other("its log was closed")));
         }
         let config = RingConfig {
             engine: options.engine,
@@ -292,7 +292,7 @@ impl ShardWriter {
     ///
     /// # Errors
     /// Those of the registration.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(loom)))]
     pub fn event_fd(&mut self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
         self.drive.expose()?;
         Ok(std::os::fd::AsFd::as_fd(self.this().wakeup.alarm()?.as_ref()))
