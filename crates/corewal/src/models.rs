@@ -412,7 +412,8 @@ fn a_producer_in_line_is_let_in_or_told_of_the_end() {
         with_producer(|producer| {
             let other = producer.clone();
             let run = move || {
-                for _ in 0..4 {
+                // Three blocks hold nine of them.
+                for _ in 0..11 {
                     match other.append_bytes(Kind::PUT, &[1; 100]) {
                         Ok(_) => {}
                         Err(AppendError::Closed { .. }) => return,
