@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corewal_format::{
     BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
-    Place, SegmentFault, SegmentNumber, ShardId, Stamp,
+    Place, SegmentFault, SegmentNumber, Seq, ShardId, Stamp,
 };
 
 use crate::OptionsError;
@@ -78,9 +78,46 @@ pub enum RecoverError {
     /// The log is damaged: something that must be there is not.
     #[error(transparent)]
     Damaged(Box<Damage>),
+    /// A reader beside a live log came too late: the log has let go of what it was to read next.
+    #[error("seq {seq} of shard {shard} was released while the log was read; read it anew")]
+    Released {
+        /// Which shard.
+        shard: ShardId,
+        /// The seq from which on nothing was read.
+        seq: Seq,
+    },
+    /// The log has changed each time when a reader beside it tried again.
+    #[error("{} changes faster than it can be read", dir.display())]
+    Changing {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The operating system failed; says nothing about the log.
     #[error(transparent)]
     Io(#[from] IoFault),
+}
+
+/// Why a tail cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailError {
+    /// A checkpoint let go of what the tail wanted to read next.
+    #[error("shard {shard} was released up to seq {released}, and seq {from} was to be read")]
+    Released {
+        /// The shard.
+        shard: ShardId,
+        /// What was to be read next.
+        from: Seq,
+        /// Everything up to this seq is gone.
+        released: Seq,
+    },
+    /// The log is not open in this process any more. Everything that was durable before was delivered, or can be
+    /// read by opening another reader.
+    #[error("the log was closed")]
+    Closed,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
 }
 
 /// What is wrong with a log's manifests.
@@ -266,6 +303,17 @@ pub enum AppendError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The atomic group does not fit into one batch. The entry that was too much was not added.
+    #[error("a group of {len} bytes is above the limit of {max} bytes for a batch")]
+    GroupTooLarge {
+        /// Bytes of the batch that it would take, with headers.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A group without entries has no stamp.
+    #[error("a group without entries cannot be appended")]
+    EmptyGroup,
     /// The disk is full. Room for closing epochs is kept; appends go on when space is freed.
     #[error("no space: {0}; free some, then appends go on")]
     NoSpace(IoFault),
@@ -407,6 +455,12 @@ pub enum OpenError {
         /// The number, as it would go on.
         number: u64,
     },
+}
+
+impl From<IoFault> for TailError {
+    fn from(fault: IoFault) -> Self {
+        Self::Recover(RecoverError::Io(fault))
+    }
 }
 
 impl From<IoFault> for OpenError {

@@ -13,24 +13,36 @@ use crate::error::{Failure, WaitError};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Futex, Mutex, MutexGuard};
 
-/// The one number that leaves the hot path, on a cache line of its own.
+/// What leaves the hot path, on a cache line of its own: the frontier.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Published(AtomicU64);
+pub(crate) struct Published {
+    seq: AtomicU64,
+    batch: AtomicU64,
+}
 
 impl Published {
-    pub(crate) fn new(seq: Seq) -> Self {
-        Self(AtomicU64::new(seq.0))
+    pub(crate) fn new(batch: BatchNumber, seq: Seq) -> Self {
+        Self { seq: AtomicU64::new(seq.0), batch: AtomicU64::new(batch.0) }
     }
 
     /// Never goes back.
-    pub(crate) fn advance(&self, seq: Seq) {
-        let before = self.0.load(Ordering::Relaxed);
-        self.0.store(seq.0.max(before), Ordering::Release);
+    pub(crate) fn advance(&self, batch: BatchNumber, seq: Seq) {
+        let before = self.batch.load(Ordering::Relaxed);
+        self.batch.store(batch.0.max(before), Ordering::Release);
+        let before = self.seq.load(Ordering::Relaxed);
+        self.seq.store(seq.0.max(before), Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> Seq {
-        Seq(self.0.load(Ordering::Acquire))
+        Seq(self.seq.load(Ordering::Acquire))
+    }
+
+    /// The last durable batch, and a seq that it or an earlier one ends with.
+    pub(crate) fn last(&self) -> (BatchNumber, Seq) {
+        // The seq first: the batch, which is stored before, has then reached it.
+        let seq = self.get();
+        (BatchNumber(self.batch.load(Ordering::Acquire)), seq)
     }
 }
 
@@ -105,10 +117,10 @@ pub(crate) struct TaskPlace {
 }
 
 impl Frontier {
-    pub(crate) fn new(shard: ShardId, seq: Seq) -> Self {
+    pub(crate) fn new(shard: ShardId, batch: BatchNumber, seq: Seq) -> Self {
         Self {
             shard,
-            published: Published::new(seq),
+            published: Published::new(batch, seq),
             sleepers: AtomicU64::new(0),
             futex: Futex::default(),
             task_count: AtomicU64::new(0),
@@ -123,9 +135,14 @@ impl Frontier {
         self.published.get()
     }
 
+    /// The last durable batch, and a seq that it or an earlier one ends with.
+    pub(crate) fn last(&self) -> (BatchNumber, Seq) {
+        self.published.last()
+    }
+
     /// Publishes the frontier. Those who wait are told by [`tell`](Self::tell).
-    pub(crate) fn advance(&self, seq: Seq) {
-        self.published.advance(seq);
+    pub(crate) fn advance(&self, batch: BatchNumber, seq: Seq) {
+        self.published.advance(batch, seq);
     }
 
     /// Wakes those who wait for what these batches have made durable.

@@ -64,13 +64,14 @@ mod durable;
 mod epoch;
 mod error;
 mod frontier;
-mod hooks;
 pub mod inspect;
+mod keep;
 mod layout;
 mod log;
 mod manifests;
 #[cfg(all(test, loom))]
 mod models;
+mod observers;
 mod options;
 mod prepare;
 mod producer;
@@ -85,19 +86,23 @@ mod wakeup;
 pub use commit::{Commit, NoCommit};
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{
-    BatchNumber, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId, SegmentNumber, Seq,
-    ShardId, Stamp,
+    BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,
+    SegmentNumber, Seq, ShardId, Stamp,
 };
 pub use durable::{Committed, Durable};
 pub use error::{
     AppendError, Claim, Damage, DurableError, EpochError, Failure, FailureCause, IoFault,
-    ManifestError, OpenError, Reason, RecoverError, Source, WaitError, Witness,
+    ManifestError, OpenError, Reason, RecoverError, Source, TailError, WaitError, Witness,
+};
+pub use keep::{
+    CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
+    StateMark,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
-pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
-pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReader, ShardReport, Tail};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
 pub use stats::ShardStats;
 pub use wakeup::ShardWaker;

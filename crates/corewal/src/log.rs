@@ -9,12 +9,14 @@ use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, Shar
 
 use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
-use crate::error::{EpochError, Failure, IoFault, RecoverError, WaitError};
-use crate::hooks::Hooks;
+use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
+use crate::keep::hooks;
+use crate::layout::Layout;
+use crate::observers::Observers;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
 use crate::producer::{Pinned, Pinning, Producer, Started};
-use crate::recovery::{LogReader, Recovery, Report, end_run};
+use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::{Seat, SitError};
 use crate::shared::Shared;
 use crate::stats::ShardStats;
@@ -44,12 +46,13 @@ use crate::{Options, SyncMethod};
 /// # }
 /// ```
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     seats: Vec<Seat>,
     /// The writers that the log has started.
     writers: Vec<Started>,
-    hooks: Hooks,
-    preparer: Option<JoinHandle<()>>,
+    observers: Observers,
+    /// The preparer, and the one that calls hooks.
+    threads: Vec<JoinHandle<()>>,
     report: Report,
 }
 
@@ -77,7 +80,8 @@ pub enum Standing {
     Pending,
     /// It was lost before it was acknowledged, or given up; it never comes back.
     Voided,
-    /// A checkpoint let go of it.
+    /// A checkpoint or a release has let go of everything up to it. Whether it was lost before, which is seldom,
+    /// is not known any more.
     Released,
     /// The shard is not known, or has no writer in this incarnation.
     Unknown,
@@ -132,22 +136,80 @@ impl Log {
         LogReader::start(&options)
     }
 
+    /// Follows one shard of a log from outside, also of another process, from `from` on; `None` for an unknown
+    /// shard. Of the options, the directory and the disk count.
+    ///
+    /// A batch is delivered when a later batch of its shard, or a manifest, says that it was durable. An idle
+    /// shard vouches for its last batch after [`vouch_after`](Options::vouch_after), so a tail catches up with it.
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn follow(options: Options, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_disk(&options, shard, from)
+    }
+
+    /// Follows one shard of this log behind its frontier, from `from` on; `None` for a shard that is not active.
+    /// The tail does not keep the log open.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, ShardId};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let mut tail = log.tail(ShardId(0), Seq(1))?.expect("shard 0 is there");
+    /// let stamp = writer.append_bytes(Kind::PUT, b"not yet durable")?;
+    /// assert!(tail.try_next()?.is_none());
+    /// writer.wait(stamp)?;
+    /// assert_eq!(tail.try_next()?.expect("it is durable").stamp(), stamp);
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn tail(&self, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_log(&self.shared, &self.layout(), shard, from)
+    }
+
+    /// Reads one shard of this log from any seq on, up to its frontier as of now; `None` for an unknown shard.
+    /// Entries are found by the stamps that appends returned.
+    #[must_use]
+    pub fn reader(&self, shard: ShardId) -> Option<ShardReader> {
+        let manifest = self.shared.manifests().written().clone();
+        let frontier = self.frontier(shard).unwrap_or_default();
+        let spans = Spans::live(&self.layout(), &manifest, shard, frontier)?;
+        Some(ShardReader::new(spans, self.committed_epoch()))
+    }
+
+    fn layout(&self) -> Layout {
+        let options = &self.shared.options;
+        Layout { disk: options.disk.clone(), dir: options.dir.clone() }
+    }
+
     pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {
         let seats =
             (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
-        let preparer = (shared.options.preparing == Preparing::Thread).then(|| {
+        let start = |name: &str, run: fn(&Shared)| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("corewal-prepare".into())
-                .spawn(move || {
-                    prepare::run(&shared.recipe, &shared.bell, || {
-                        shared.shards.iter().map(|shard| &shard.segments)
-                    });
-                })
-                .expect("the system starts a thread")
-        });
-        let (writers, hooks) = (Vec::new(), Hooks::default());
-        Self { shared, seats, writers, hooks, preparer, report }
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || run(&shared)).expect("the system starts a thread")
+        };
+        let mut threads = Vec::new();
+        if shared.options.preparing == Preparing::Thread {
+            threads.push(start("corewal-prepare", |shared| {
+                prepare::run(&shared.recipe, &shared.bell, || {
+                    shared.shards.iter().map(|shard| &shard.segments)
+                });
+            }));
+            if shared.options.hooks.want_thread() {
+                threads.push(start("corewal-hooks", hooks::run));
+            }
+        }
+        let (writers, observers) = (Vec::new(), Observers::default());
+        Self { shared, seats, writers, observers, threads, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -235,19 +297,19 @@ impl Log {
     /// other hooks and [`close`](Self::close), no shard. One that panics is not called again:
     /// [`hook_panics`](Self::hook_panics).
     pub fn on_commit(&self, hook: impl FnMut(Epoch) + Send + 'static) {
-        self.hooks.on_commit(&self.shared, Box::new(hook));
+        self.observers.on_commit(&self.shared, Box::new(hook));
     }
 
     /// Calls `hook` when a shard's frontier has moved, with the newest one. As [`on_commit`](Self::on_commit)
     /// otherwise.
     pub fn on_frontier(&self, hook: impl FnMut(ShardId, Seq) + Send + 'static) {
-        self.hooks.on_frontier(&self.shared, Box::new(hook));
+        self.observers.on_frontier(&self.shared, Box::new(hook));
     }
 
     /// What hooks have panicked with.
     #[must_use]
     pub fn hook_panics(&self) -> Vec<String> {
-        self.hooks.panics()
+        self.observers.panics()
     }
 
     /// The committed epoch: every entry of it and of earlier ones is durable on every active shard.
@@ -296,6 +358,7 @@ impl Log {
         if stamp.epoch >= self.shared.epochs.first() {
             return match self.frontier(stamp.shard) {
                 None => Standing::Unknown,
+                Some(_) if stamp.seq <= record.released_seq => Standing::Released,
                 Some(frontier) if stamp.seq <= frontier => Standing::Durable,
                 Some(_) => Standing::Pending,
             };
@@ -349,9 +412,10 @@ impl Log {
         self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
     }
 
-    /// Prepares one segment for each shard that has too few; true if any was prepared. For logs with
-    /// [`Preparing::Manual`].
+    /// Prepares one segment for each shard that has too few; true if any was prepared. Calls the hooks that are
+    /// due. For logs with [`Preparing::Manual`].
     pub fn prepare(&self) -> bool {
+        hooks::call(&self.shared);
         let mut any = false;
         for shard in &self.shared.shards {
             any |= self.shared.recipe.step(&shard.segments) == Progress::Prepared;
@@ -371,8 +435,8 @@ impl Log {
             Ok(untaken) => untaken,
             Err(shard) => return Err(CloseError::Live { shard, log: Box::new(self) }),
         };
-        self.stop_preparing();
-        self.hooks.stop();
+        self.stop_threads();
+        self.observers.stop();
         let mut manifests = self.shared.manifests();
         let mut report = CloseReport::default();
         let mut next = manifests.written().clone();
@@ -381,7 +445,7 @@ impl Log {
             let end = if untaken { End::Untouched } else { End::Written };
             self.end_shard(index, end, &mut next, &mut report);
         }
-        manifests.write(next)?;
+        manifests.write(next).map_err(IoFault::from)?;
         Ok(report)
     }
 
@@ -408,7 +472,10 @@ impl Log {
         if let (Some(current), Some(last)) = (record.current, desk.durable) {
             record.next_batch = record.next_batch.max(last.number.next());
             record.next_seq = record.next_seq.max(last.last_seq.next());
-            record.runs.push(end_run(current, last, incarnation, first_epoch));
+            // Else all that was written is released.
+            if last.number >= current.first_batch {
+                record.runs.push(end_run(current, last, incarnation, first_epoch));
+            }
         }
         record.current = None;
         record.durable_batch = BatchNumber(0);
@@ -421,12 +488,13 @@ impl Log {
         self.writers.drain(..).for_each(Started::join);
     }
 
-    fn stop_preparing(&mut self) {
+    fn stop_threads(&mut self) {
         self.shared.bell.stop();
+        self.shared.hook_bell.stop();
         self.shared.shards.iter().for_each(|shard| shard.segments.interrupt());
-        if let Some(preparer) = self.preparer.take() {
+        for thread in self.threads.drain(..) {
             // A panic in there is a bug that its own message tells of; the log can be recovered.
-            let _ = preparer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -442,8 +510,8 @@ impl Drop for Log {
     /// Like a crash, without a [`close`](Log::close).
     fn drop(&mut self) {
         self.end_writers();
-        self.hooks.stop();
-        self.stop_preparing();
+        self.observers.stop();
+        self.stop_threads();
         drop(self.shared.lock().take());
     }
 }

@@ -63,16 +63,16 @@ fn dropped(index: u16) -> SeatState {
 #[test]
 fn a_published_frontier_is_not_ahead_of_what_it_covers() {
     explore(4, || {
-        let frontier = Arc::new(Published::new(Seq(0)));
+        let frontier = Arc::new(Published::new(corewal_format::BatchNumber(0), Seq(0)));
         let covered = Arc::new(AtomicU64::new(0));
         let writer = {
             let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
             thread::spawn(move || {
                 for seq in 1..=2 {
                     covered.store(seq, Ordering::Relaxed);
-                    frontier.advance(Seq(seq));
+                    frontier.advance(corewal_format::BatchNumber(seq), Seq(seq));
                 }
-                frontier.advance(Seq(1));
+                frontier.advance(corewal_format::BatchNumber(1), Seq(1));
             })
         };
         let first = frontier.get();
@@ -265,7 +265,7 @@ impl Wake for Unpark {
 #[test]
 fn who_waits_for_the_frontier_is_woken() {
     explore(3, || {
-        let frontier = Arc::new(Frontier::new(ShardId(0), Seq(0)));
+        let frontier = Arc::new(Frontier::new(ShardId(0), BatchNumber(0), Seq(0)));
         let covered = Arc::new(AtomicU64::new(0));
         let waiter = {
             let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
@@ -287,7 +287,7 @@ fn who_waits_for_the_frontier_is_woken() {
         };
         for seq in 1..=2 {
             covered.store(seq, Ordering::Relaxed);
-            frontier.advance(Seq(seq));
+            frontier.advance(BatchNumber(seq), Seq(seq));
             frontier.tell(Batches::one(BatchNumber(seq)));
         }
         waiter.join().unwrap();
@@ -299,12 +299,12 @@ fn who_waits_for_the_frontier_is_woken() {
 #[test]
 fn the_end_of_a_shard_ends_every_wait() {
     explore(3, || {
-        let frontier = Arc::new(Frontier::new(ShardId(0), Seq(0)));
+        let frontier = Arc::new(Frontier::new(ShardId(0), BatchNumber(0), Seq(0)));
         let waiters = [1, 2].map(|seq| {
             let frontier = Arc::clone(&frontier);
             thread::spawn(move || frontier.wait(Seq(seq), Batches::ANY))
         });
-        frontier.advance(Seq(1));
+        frontier.advance(BatchNumber(1), Seq(1));
         frontier.end(End::Closed);
         let [durable, lost] = waiters.map(|it| it.join().unwrap());
         assert!(durable.is_ok(), "it was durable before the end");
@@ -450,7 +450,7 @@ fn recipe() -> Recipe {
 
 fn queue() -> Arc<SegmentQueue> {
     let wakeup = Arc::new(Wakeup::default());
-    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), wakeup))
+    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0, wakeup))
 }
 
 /// Whoever takes a segment and rings gets another one: the preparer does not sleep through a bell. It ends when

@@ -3,11 +3,12 @@
 use std::sync::{Arc, PoisonError};
 
 use corewal_disk::{Lock, RingFacts};
-use corewal_format::{Incarnation, LogId, Seq, ShardId};
+use corewal_format::{BatchNumber, Incarnation, LogId, Seq, ShardId};
 
 use crate::Options;
 use crate::epoch::EpochBoard;
 use crate::frontier::Frontier;
+use crate::keep::{Kept, Piece};
 use crate::manifests::ManifestWriter;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::producer::Pinned;
@@ -27,6 +28,10 @@ pub(crate) struct Shared {
     pub(crate) epochs: EpochBoard,
     /// Whoever changes what the manifest says holds it from reading the last one until the next is durable.
     pub(crate) manifests: Mutex<ManifestWriter>,
+    /// Held for a moment at a time, also under `manifests`; never over a call of the system.
+    pub(crate) kept: Mutex<Kept>,
+    /// Something may be to be told to the user's hooks.
+    pub(crate) hook_bell: Bell,
     /// The active shards, by id from 0.
     pub(crate) shards: Box<[ShardShared]>,
     /// The lock on the directory, until the log is closed or dropped: handles that outlive it do not keep it. Rings
@@ -37,6 +42,16 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A segment of a shard is full, and durable to its last batch.
+    pub(crate) fn seal(&self, shard: ShardId, piece: Piece) {
+        self.kept().seal(shard, piece);
+        self.hook_bell.ring();
     }
 
     pub(crate) fn manifests(&self) -> MutexGuard<'_, ManifestWriter> {
@@ -58,7 +73,7 @@ pub(crate) struct ShardShared {
 /// Where a shard's writer begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Start {
-    pub(crate) first_batch: corewal_format::BatchNumber,
+    pub(crate) first_batch: BatchNumber,
     pub(crate) first_seq: Seq,
 }
 

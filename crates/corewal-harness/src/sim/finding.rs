@@ -33,6 +33,8 @@ pub enum Finding {
     },
     /// An idle shard did not vouch for what it had acknowledged, or for the committed epoch.
     Unvouched(ShardId, Seq),
+    /// A tail gives what it may not, or less than it must; this was the frontier.
+    Tail(ShardId, String, Seq),
     /// Damage that a promise or a record tells of was not refused.
     Silent {
         /// What was damaged.
@@ -47,6 +49,8 @@ pub enum Finding {
         /// What came of it.
         outcome: String,
     },
+    /// Something was released that must not be, or was refused without a reason.
+    Release(String),
     /// The answer about an entry is wrong.
     Standing(Stamp, String),
     /// The engine panicked.
@@ -69,10 +73,14 @@ impl fmt::Display for Finding {
             Self::Unvouched(shard, seq) => {
                 write!(f, "shard {shard} was idle and has not vouched for seq {seq}")
             }
+            Self::Tail(shard, what, frontier) => {
+                write!(f, "a tail of shard {shard} {what}; the frontier is {frontier}")
+            }
             Self::Silent { damage, witness } => {
                 write!(f, "{damage}: not refused, although {witness}")
             }
             Self::TooMuch { damage, outcome } => write!(f, "{damage}: {outcome}"),
+            Self::Release(what) => f.write_str(what),
             Self::Standing(stamp, what) => write!(f, "standing of {stamp}: {what}"),
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }

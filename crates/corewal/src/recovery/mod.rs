@@ -9,6 +9,8 @@
 //! | `snapshot` | all of it together, for a log |
 //! | `stream`, `merge` | the entries in order |
 //! | `reader` | a log read beside its writer |
+//! | `seek`, `shard_reader` | one shard from any seq on |
+//! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
 
 mod facts;
@@ -17,8 +19,11 @@ mod merge;
 mod open;
 mod reader;
 mod report;
+mod seek;
+mod shard_reader;
 mod snapshot;
 mod stream;
+mod tail;
 mod walk;
 mod window;
 
@@ -26,7 +31,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
-use corewal_format::{EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
+use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
 
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
@@ -35,11 +40,14 @@ use crate::{Log, Options, manifests};
 
 pub use reader::LogReader;
 pub use report::{Report, RunEnd, ShardReport};
+pub use shard_reader::ShardReader;
+pub use tail::Tail;
 
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use open::end_run;
 pub(crate) use reader::take as judged;
+pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
@@ -100,6 +108,13 @@ impl Recovery {
         &self.report
     }
 
+    /// The last checkpoint, known before any entry is read. What is up to its epoch is held where its bytes
+    /// say; such entries may still come, where they share a segment with later ones.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.snapshot.as_ref()?.manifest.checkpoint.as_ref()
+    }
+
     /// Starts the next incarnation: verifies what is left of the stream, writes one manifest, and prepares the
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
@@ -111,7 +126,8 @@ impl Recovery {
         while self.merge.advance()?.is_some() {}
         self.report.read_len = self.merge.read_len();
         self.report.took = self.started.elapsed();
-        open::open(self.options, self.layout, self.lock, self.snapshot, self.report)
+        let pieces = self.merge.take_pieces();
+        open::open(self.options, self.layout, self.lock, self.snapshot, pieces, self.report)
     }
 }
 

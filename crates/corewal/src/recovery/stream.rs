@@ -10,6 +10,7 @@ use corewal_format::{
 };
 
 use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
+use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
 use crate::recovery::walk::{Cursor, Step, Walker};
 
@@ -25,6 +26,20 @@ pub(crate) struct Span {
     pub(crate) last_batch_at: u64,
     pub(crate) last_kept_seq: Seq,
     pub(crate) voids: VecDeque<Void>,
+}
+
+impl Span {
+    /// The last batch of a run that is still being written: its end is known by seq alone.
+    pub(crate) const OPEN_END: BatchNumber = BatchNumber(u64::MAX);
+
+    /// Whether nothing more of the span may be read, with the walk at `cursor`.
+    fn is_over(&self, cursor: Cursor) -> bool {
+        if self.last_batch == Self::OPEN_END {
+            cursor.least_seq > self.last_kept_seq
+        } else {
+            cursor.expected > self.last_batch
+        }
+    }
 }
 
 impl From<&Run> for Span {
@@ -57,6 +72,8 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    /// The segments of the batches that were read.
+    pieces: Vec<Piece>,
 }
 
 /// The batch that the stream is in; its bytes are in the walker's window.
@@ -79,8 +96,68 @@ impl ShardStream {
         generation: Generation,
         spans: VecDeque<Span>,
     ) -> Self {
-        let (walker, batch, epoch, read_len) = (None, None, Epoch(0), 0);
-        Self { layout, log, shard, generation, spans, walker, batch, epoch, read_len }
+        Self {
+            layout,
+            log,
+            shard,
+            generation,
+            spans,
+            walker: None,
+            batch: None,
+            epoch: Epoch(0),
+            read_len: 0,
+            pieces: Vec::new(),
+        }
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The lowest seq that the next batch may start with; none at the end.
+    pub(crate) fn next_seq(&self) -> Option<Seq> {
+        let span = self.spans.front()?;
+        Some(self.walker.as_ref().map_or(span.first_seq, |walker| walker.cursor().least_seq))
+    }
+
+    /// What of the shard stands in which segment, as far as it was read.
+    pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
+    }
+
+    /// Begins inside of the first span, at `cursor`, and reads ahead by `ahead` bytes.
+    pub(crate) fn enter(mut self, cursor: Cursor, ahead: usize) -> Self {
+        if let Some(span) = self.spans.front_mut() {
+            span.voids.retain(|void| void.first_batch >= cursor.expected);
+            let segments = cursor.segment..=*span.segments.end();
+            let mut walker = Walker::new(
+                self.layout.clone(),
+                self.log,
+                self.shard,
+                span.incarnation,
+                segments,
+                cursor,
+            );
+            walker.read_ahead(ahead);
+            self.walker = Some(walker);
+        }
+        self
+    }
+
+    /// The run that is being written may be read up to `seq`.
+    pub(crate) fn extend(&mut self, seq: Seq) {
+        if let Some(span) = self.spans.back_mut()
+            && span.last_batch == Span::OPEN_END
+            && span.last_kept_seq < seq
+        {
+            span.last_kept_seq = seq;
+            if let Some(walker) = &mut self.walker
+                && self.batch.is_none()
+            {
+                // What was read of the place may be older than what stands there.
+                walker.forget();
+            }
+        }
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -168,7 +245,11 @@ impl ShardStream {
                     cursor,
                 )
             });
-            if walker.cursor().expected > span.last_batch {
+            if span.is_over(walker.cursor()) {
+                if span.last_batch == Span::OPEN_END {
+                    // It goes on here when more of it may be read.
+                    return Ok(false);
+                }
                 self.spans.pop_front();
                 self.walker = None;
                 continue;
@@ -197,6 +278,8 @@ impl ShardStream {
                 let reason = Reason::OtherBatch { expected: span.last_batch, found };
                 return Err(below_end(span, place, reason, self.generation));
             }
+            let segment_len = walker.segment().map_or(0, |segment| segment.header.segment_len);
+            catalog::gather(&mut self.pieces, &header, segment_len, span.last_kept_seq);
             self.read_len += header.disk_len();
             self.epoch = header.epoch;
             let last_kept_seq = span.last_kept_seq;

@@ -8,6 +8,7 @@
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `thread` | a writer on a thread of the log, behind an entrance |
+//! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `writer` | the public face |
 
@@ -17,11 +18,13 @@ mod flight;
 mod intake;
 mod space;
 mod thread;
+mod transaction;
 mod turn;
 mod writer;
 
 pub(crate) use batch::OpenBatch;
 pub(crate) use entrance::{Credit, Entrance, Given, Patience, Room};
 pub(crate) use thread::WriterThread;
+pub use transaction::{Group, Transaction};
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};

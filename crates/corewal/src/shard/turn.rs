@@ -169,6 +169,8 @@ impl Drive {
         ShardStats {
             entries: intake.entries,
             payload_bytes: intake.payload_bytes,
+            groups: intake.groups,
+            recopied_bytes: intake.recopied_bytes,
             rotations: intake.space.rotations,
             unfilled: intake.space.unfilled,
             recycled: self.this().segments.recycled(),
@@ -227,7 +229,7 @@ impl Drive {
         if after.0 != before.0
             && let Some(durable) = after.0
         {
-            self.this().frontier.advance(durable.last_seq);
+            self.this().frontier.advance(durable.number, durable.last_seq);
             self.untold.get_or_insert(before_batch);
         }
         if after.1 != before.1
@@ -248,7 +250,9 @@ impl Drive {
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
         if let Some(durable) = self.flight.durable() {
-            intake.space.release(self.ring.as_mut(), durable.number);
+            intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                shared.seal(this.shard, piece);
+            });
         }
         if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));

@@ -12,6 +12,7 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::commit::Commit;
 use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
+use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
@@ -85,7 +86,7 @@ impl Seat {
         ring.listen(alarm);
         #[cfg(loom)]
         let _ = alarm;
-        let mut space = Space::new(&self.shared);
+        let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         this.desk().ring = Some(ring.facts());
         if !self.shared.epochs.sit(self.index) {
@@ -139,7 +140,7 @@ impl Seat {
 /// ```
 pub struct ShardWriter {
     drive: Drive,
-    intake: Intake,
+    pub(super) intake: Intake,
     is_closed: bool,
     /// The ring belongs to this thread.
     not_send: PhantomData<*const ()>,
@@ -212,6 +213,17 @@ impl ShardWriter {
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_commit(&mut self, commit: &Commit) -> Result<Stamp, AppendError> {
         self.append_bytes(Commit::KIND, &commit.encode())
+    }
+
+    /// Appends a state of this shard that stands for everything before it, as an entry of kind
+    /// [`Kind::CHECKPOINT`]. When its epoch is committed, [`Log::release_to`](crate::Log::release_to) lets the
+    /// segments before it go.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_state(&mut self, state: &[u8]) -> Result<StateMark, AppendError> {
+        let stamp = self.append_bytes(Kind::CHECKPOINT, state)?;
+        Ok(StateMark { log: self.intake.shared.log, stamp })
     }
 
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.

@@ -19,7 +19,7 @@ type OnFrontier = Box<dyn FnMut(ShardId, Seq) + Send>;
 
 /// The hooks of a log, and the thread that calls them, once there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Hooks {
+pub(crate) struct Observers {
     board: Arc<Board>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -56,7 +56,7 @@ impl fmt::Debug for Hook {
     }
 }
 
-impl Hooks {
+impl Observers {
     pub(crate) fn on_commit(&self, shared: &Arc<Shared>, call: OnCommit) {
         self.add(shared, Hook::Commit { call, told: shared.epochs.committed() });
     }
@@ -78,7 +78,7 @@ impl Hooks {
         if thread.is_none() {
             let (shared, board) = (Arc::clone(shared), Arc::clone(&self.board));
             let started = thread::Builder::new()
-                .name("corewal-hooks".into())
+                .name("corewal-observers".into())
                 .spawn(move || run(&shared, &board));
             *thread = Some(started.expect("the system starts a thread"));
         }
