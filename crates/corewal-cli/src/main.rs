@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod doctor;
 mod inspect;
+mod machine;
 mod options;
 mod payload;
 mod quantity;
 mod replay;
+mod stop;
+mod style;
 mod trouble;
 
 use std::process::ExitCode;
@@ -26,6 +30,7 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Doctor(doctor::Doctor),
 }
 
 const EXIT_CODES: &str = "\
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Doctor(doctor) => doctor.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
