@@ -1,6 +1,6 @@
 //! Values of groups side by side, with their intervals.
 
-use super::svg::{Anchor, Canvas, Scale, WIDTH, linear_ticks, short};
+use super::svg::{self, Anchor, Canvas, Scale, WIDTH, linear_ticks, short};
 use crate::bench::record::Estimate;
 
 const LEFT: f64 = 290.0;
@@ -22,7 +22,7 @@ pub(super) fn draw(title: &str, unit: &str, groups: &[Group]) -> String {
     let bottom = TOP + BAR * count as f64 + GAP * groups.len() as f64;
     let mut canvas = Canvas::new(bottom + 46.0, title);
     let values = groups.iter().flat_map(|it| &it.bars);
-    let most = values.map(|(.., it)| it.high.unwrap_or(it.value)).fold(0.0, f64::max);
+    let most = svg::most(values.map(|(.., it)| it));
     let ticks = linear_ticks(most);
     let scale = Scale::linear((0.0, ticks.last().copied().unwrap_or(1.0)), (LEFT, RIGHT));
     for tick in ticks {

@@ -57,7 +57,7 @@ fn class(cell: &Spec) -> String {
 }
 
 fn by_latency<'a>(mut rows: Vec<(&'a Row, &'a Summary)>) -> Vec<(String, &'a Row)> {
-    rows.sort_by(|a, b| a.1.p50_us.value.total_cmp(&b.1.p50_us.value));
+    rows.sort_by(|a, b| a.0.quantile_us(0.5).total_cmp(&b.0.quantile_us(0.5)));
     rows.into_iter().map(|(row, _)| (name(row), row)).collect()
 }
 
@@ -220,7 +220,7 @@ fn over_time(bench: &Bench) -> Option<Figure> {
     (rows.len() > 1).then(|| Figure {
         name: "time",
         title,
-        words: "The same commits as in the first picture, in slices of 20 ms: filled points are means, hollow ones the \
+        words: "The same commits as in the first picture, in slices of 20 ms: large points are means, small ones the \
                 longest commit of the slice. Rounds of all cells take turns; a drift that meets all rows is the machine's.",
         svg: timeline::draw(title, &rows),
     })

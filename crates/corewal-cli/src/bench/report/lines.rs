@@ -1,6 +1,6 @@
 //! Values against an ordered dimension: lines with intervals, and marked places.
 
-use super::svg::{Anchor, Canvas, Scale, Shape, WIDTH, linear_ticks, short};
+use super::svg::{self, Anchor, Canvas, Scale, Shape, WIDTH, linear_ticks, short};
 use crate::bench::record::Estimate;
 
 const LEFT: f64 = 78.0;
@@ -32,7 +32,7 @@ pub(super) struct Axes<'a> {
 pub(super) fn draw(title: &str, axes: &Axes<'_>, series: &[Series]) -> String {
     let mut canvas = Canvas::new(BOTTOM + 52.0, title);
     let points = || series.iter().flat_map(|it| &it.points);
-    let most = points().map(|(_, it)| it.high.unwrap_or(it.value)).fold(0.0, f64::max);
+    let most = svg::most(points().map(|(_, it)| it));
     let ticks = linear_ticks(most);
     let top = ticks.last().copied().unwrap_or(1.0);
     let y = Scale::linear((0.0, top), (BOTTOM, TOP));

@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write};
 
+use crate::bench::record::Estimate;
+
 /// Width of every picture's coordinates.
 pub(super) const WIDTH: f64 = 860.0;
 
@@ -76,6 +78,12 @@ impl Canvas {
         ));
     }
 
+    /// Points in one element: many of them stay small. The class gives their size as that of a stroke.
+    pub(super) fn points(&mut self, places: &[(f64, f64)], class: &str) {
+        let data: String = places.iter().map(|(x, y)| format!("M{x:.1} {y:.1}h0")).collect();
+        self.push(format_args!("<path d=\"{data}\" class=\"{class}\"/>"));
+    }
+
     /// A line through places, or with `closed` an area.
     pub(super) fn path(&mut self, places: &[(f64, f64)], shape: Shape, class: &str) {
         let mut data = String::new();
@@ -133,6 +141,16 @@ impl Scale {
         let part = if width == 0.0 { 0.5 } else { ((value - self.from.0) / width).clamp(0.0, 1.0) };
         self.to.0 + part * (self.to.1 - self.to.0)
     }
+}
+
+/// Where an axis of these values ends: an interval may be cut off, lest it presses all values together.
+pub(super) fn most<'a>(values: impl Iterator<Item = &'a Estimate>) -> f64 {
+    let (mut value, mut high) = (0.0_f64, 0.0_f64);
+    for it in values {
+        value = value.max(it.value);
+        high = high.max(it.high.unwrap_or(it.value));
+    }
+    high.min(value * 1.4)
 }
 
 /// Round values from 0 to at least `most`, about five.

@@ -66,10 +66,8 @@ fn draw_row(canvas: &mut Canvas, x: &Scale, y: &Scale, row: &Row) {
         if means.len() > 1 {
             canvas.path(&means, Shape::Line, &format!("line m-{method}"));
         }
-        for (at, mean, max) in &round.slices {
-            let tip = format!("at {at:.1} s: mean {}, longest {}", micros(*mean), micros(*max));
-            canvas.circle((x.place(*at), y.place(*mean)), 1.8, &format!("dot m-{method}"), &tip);
-            canvas.circle((x.place(*at), y.place(*max)), 1.8, &format!("hollow m-{method}"), &tip);
-        }
+        let longest = round.slices.iter().map(|(at, _, max)| (x.place(*at), y.place(*max)));
+        canvas.points(&longest.collect::<Vec<_>>(), &format!("points small m-{method}"));
+        canvas.points(&means, &format!("points m-{method}"));
     }
 }
