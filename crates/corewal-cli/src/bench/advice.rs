@@ -271,7 +271,7 @@ pub(super) fn micros(us: f64) -> String {
     match us {
         it if it < 10.0 => format!("{it:.1} us"),
         it if it < 1000.0 => format!("{it:.0} us"),
-        it if it < 10_000.0 => format!("{:.1} ms", it / 1000.0),
+        it if it < 9_950.0 => format!("{:.1} ms", it / 1000.0),
         it if it < 1e6 => format!("{:.0} ms", it / 1000.0),
         it => format!("{:.1} s", it / 1e6),
     }

@@ -310,14 +310,16 @@ impl Row {
                 let sample: Option<Vec<f64>> = self.rounds.iter().map(value).collect();
                 sample.map(|it| tidy(middle(&it)))
             };
+            let max_us = of(|it| it.max_us).into_iter().fold(0.0, f64::max);
             Summary {
                 rounds: self.rounds.len(),
                 commits_per_s: Estimate::of(&of(|it| it.commits_per_s)),
                 mb_per_s: Estimate::of(&of(|it| it.mb_per_s)),
                 p50_us: Estimate::of(&of(|it| it.p50_us)),
                 p99_us: Estimate::of(&of(|it| it.p99_us)),
-                p999_us: self.quantile_us(0.999),
-                max_us: of(|it| it.max_us).into_iter().fold(0.0, f64::max),
+                // A bucket's end may lie above what is in it.
+                p999_us: self.quantile_us(0.999).min(max_us),
+                max_us,
                 calls: middle(&of(|it| it.calls)),
                 cpu_us: each(|it| it.cpu_us),
                 flushes: each(|it| it.flushes),

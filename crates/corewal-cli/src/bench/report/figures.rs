@@ -196,7 +196,7 @@ fn open_loop(bench: &Bench) -> Option<Figure> {
         let rate = row.cell.rate.unwrap_or(0);
         let behind = row.notes.iter().any(|it| it.contains("rate was not kept"));
         format!(
-            "{}/s {}, {} deep{}",
+            "{}/s {}, depth {}{}",
             rate,
             name(row),
             row.cell.depth,

@@ -52,14 +52,22 @@ pub(super) fn draw(title: &str, axes: &Axes<'_>, series: &[Series]) -> String {
     canvas.line((LEFT, BOTTOM), (RIGHT, BOTTOM), "base");
     canvas.text((f64::midpoint(LEFT, RIGHT), BOTTOM + 42.0), Anchor::Middle, "axis", axes.x);
     canvas.upward((16.0, f64::midpoint(TOP, BOTTOM)), axes.y);
-    for line in series {
-        draw_line(&mut canvas, &x, &y, line, axes);
+    for (index, line) in series.iter().enumerate() {
+        // Intervals at one place stand beside each other.
+        let aside = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * 3.0;
+        draw_line(&mut canvas, (&x, &y), line, axes, aside);
     }
     name_ends(&mut canvas, &y, series);
     canvas.finish()
 }
 
-fn draw_line(canvas: &mut Canvas, x: &Scale, y: &Scale, line: &Series, axes: &Axes<'_>) {
+fn draw_line(
+    canvas: &mut Canvas,
+    (x, y): (&Scale, &Scale),
+    line: &Series,
+    axes: &Axes<'_>,
+    aside: f64,
+) {
     let place = |(at, it): &(f64, Estimate)| (x.place(*at), y.place(it.value));
     let places: Vec<_> = line.points.iter().map(place).collect();
     canvas.path(&places, Shape::Line, &format!("line {}", line.class));
@@ -67,7 +75,8 @@ fn draw_line(canvas: &mut Canvas, x: &Scale, y: &Scale, line: &Series, axes: &Ax
         let mut tip = format!("{}, {}: {}", line.name, (axes.name)(*at), short(it.value));
         if let Some((low, high)) = it.low.zip(it.high) {
             let class = format!("whisker {}", line.class);
-            canvas.line((place.0, y.place(low)), (place.0, y.place(high)), &class);
+            let at = place.0 + aside;
+            canvas.line((at, y.place(low)), (at, y.place(high)), &class);
             tip += &format!(" ({} to {})", short(low), short(high));
         }
         canvas.circle(*place, 3.0, &format!("dot {}", line.class), &tip);

@@ -4,7 +4,7 @@ use super::svg::{Anchor, Canvas, Scale, Shape, WIDTH, log_ticks};
 use crate::bench::advice::micros;
 use crate::bench::record::Row;
 
-const LEFT: f64 = 190.0;
+const LEFT: f64 = 235.0;
 const RIGHT: f64 = WIDTH - 175.0;
 const TOP: f64 = 30.0;
 const ROW: f64 = 44.0;
