@@ -378,7 +378,7 @@ impl BatchHeader {
                 return Err(BodyFault::Padding);
             }
             self.check_entry(index, &entry, &bytes[ENTRY_HEADER_LEN..], before)?;
-            chain = chain.link(crc);
+            chain.link(crc);
             rest = &rest[entry.stride()..];
             before = Some(entry);
         }

@@ -16,6 +16,7 @@ const AT_KIND: usize = 8;
 const AT_FLAGS: usize = 10;
 const AT_DELTA: usize = 12;
 
+const _: () = assert!(AT_FLAGS == AT_KIND + 2 && AT_DELTA == AT_KIND + 4);
 const _: () =
     assert!(AT_DELTA + 4 == ENTRY_HEADER_LEN && ENTRY_HEADER_LEN.is_multiple_of(ENTRY_ALIGN));
 
@@ -124,9 +125,10 @@ impl EntryHeader {
     pub fn seal(&self, seed: Seed, entry: &mut [u8]) -> Crc {
         assert_eq!(entry.len(), ENTRY_HEADER_LEN + self.len as usize);
         put(entry, AT_LEN, self.len.to_le_bytes());
-        put(entry, AT_KIND, self.kind.0.to_le_bytes());
-        put(entry, AT_FLAGS, self.flags.0.to_le_bytes());
-        put(entry, AT_DELTA, self.delta.to_le_bytes());
+        // One store, as the CRC reads it: several small ones behind one load would hold it up.
+        let rest =
+            u64::from(self.kind.0) | u64::from(self.flags.0) << 16 | u64::from(self.delta) << 32;
+        put(entry, AT_KIND, rest.to_le_bytes());
         let crc = seed.crc(&entry[AT_LEN..]);
         put(entry, AT_CRC, crc.to_le_bytes());
         crc

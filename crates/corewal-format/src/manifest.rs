@@ -3,13 +3,13 @@
 use alloc::vec::Vec;
 
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
-use crate::crc::extend;
 #[cfg(test)]
 use crate::format_doc::Field;
 use crate::{
     BatchNumber, Crc, Epoch, FORMAT_VERSION, Generation, HEADER_BLOCKS, Incarnation, LogId,
     MAX_SEGMENT_LEN, MIN_BLOCK_LEN, SegmentNumber, Seq, ShardId,
 };
+use corewal_crc::extend;
 
 /// The longest user bytes of a checkpoint.
 pub const MAX_CHECKPOINT_LEN: usize = 16 << 20;

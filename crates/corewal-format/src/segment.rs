@@ -1,11 +1,11 @@
 //! The segment header: two copies, in the first two blocks of the file.
 
+use corewal_crc::extend;
+
 use crate::bytes::{is_zero, put, take, u16_at, u32_at, u64_at};
 #[cfg(test)]
 use crate::format_doc::Field;
-use crate::{
-    Crc, FORMAT_VERSION, Incarnation, LogId, SchemaId, SegmentNumber, ShardId, crc::extend,
-};
+use crate::{Crc, FORMAT_VERSION, Incarnation, LogId, SchemaId, SegmentNumber, ShardId};
 
 /// Bytes of a segment header. The rest of its block is zero.
 pub const SEGMENT_HEADER_LEN: usize = 128;

@@ -38,7 +38,7 @@ fn batch(log: LogId, batch: &mut [u8]) {
         let Some(entry) = entry.get_mut(..ENTRY_HEADER_LEN + len) else { break };
         let crc = seed.crc(&entry[4..]);
         entry[..4].copy_from_slice(&crc.to_le_bytes());
-        chain = chain.link(crc);
+        chain.link(crc);
         at += ENTRY_HEADER_LEN + len.next_multiple_of(16);
     }
     batch[88..92].copy_from_slice(&chain.crc().to_le_bytes());

@@ -86,7 +86,7 @@ fn reseal_entries(bytes: &mut [u8], starts: &[usize]) {
         let end = at + ENTRY_HEADER_LEN + u32_at(bytes, at + 4) as usize;
         let crc = seed.crc(&bytes[at + 4..end]);
         bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
-        chain = chain.link(crc);
+        chain.link(crc);
     }
     bytes[BODY_CRC..BODY_CRC + 4].copy_from_slice(&chain.crc().to_le_bytes());
     reseal(bytes);

@@ -99,7 +99,7 @@ pub(crate) fn build(header: BatchHeader, drafts: &[Draft]) -> (BatchHeader, Vec<
         let end = at + ENTRY_HEADER_LEN + payload.len();
         bytes.resize(at + ENTRY_HEADER_LEN, 0);
         bytes.extend_from_slice(&payload);
-        chain = chain.link(entry.seal(seed, &mut bytes[at..end]));
+        chain.link(entry.seal(seed, &mut bytes[at..end]));
         bytes.resize(padded(end), 0);
     }
     let header = BatchHeader {

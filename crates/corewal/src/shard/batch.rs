@@ -48,6 +48,8 @@ pub(crate) struct OpenBatch {
     len: usize,
     /// Bytes that may be in use: what is left of the segment may be less than the block.
     capacity: usize,
+    /// Bytes that may be in use without asking again whether the reserve stays free.
+    granted: usize,
     epoch: Epoch,
     first_seq: Seq,
     last_seq: Seq,
@@ -73,6 +75,7 @@ impl OpenBatch {
             chain: seed.chain(),
             len: BATCH_HEADER_LEN,
             capacity,
+            granted: 0,
             epoch,
             first_seq: next_seq,
             last_seq: next_seq.before(),
@@ -90,15 +93,30 @@ impl OpenBatch {
         self.block.len() > pool_len
     }
 
+    /// The last entry, and the epoch of all of them.
+    pub(crate) fn end(&self) -> Option<(Seq, Epoch)> {
+        (!self.is_empty()).then_some((self.last_seq, self.epoch))
+    }
+
     pub(crate) fn entry_count(&self) -> u32 {
         self.entry_count
     }
 
     /// Bytes of the batch on disk, with another entry of `payload_len` bytes in it.
-    #[inline]
     pub(crate) fn disk_len_with(&self, payload_len: usize) -> u64 {
         let len = self.len + ENTRY_HEADER_LEN + padded(payload_len);
         (len as u64).next_multiple_of(u64::from(self.place.block_len))
+    }
+
+    /// Whether another entry of `payload_len` bytes leaves the reserve free, as far as was asked.
+    #[inline]
+    pub(crate) fn is_granted(&self, payload_len: usize) -> bool {
+        self.len + ENTRY_HEADER_LEN + padded(payload_len) <= self.granted
+    }
+
+    /// The batch may be `disk_len` bytes on disk, and the reserve stays free.
+    pub(crate) fn grant(&mut self, disk_len: u64) {
+        self.granted = usize::try_from(disk_len).unwrap_or(usize::MAX);
     }
 
     /// Bytes of the batch on disk.
@@ -131,8 +149,10 @@ impl OpenBatch {
         let stride_end = self.len + ENTRY_HEADER_LEN + padded(len);
         let header = EntryHeader { len: payload_len, kind, flags, delta };
         let crc = header.seal(self.seed, &mut self.block[self.len..end]);
-        self.block[end..stride_end].fill(0);
-        self.chain = self.chain.link(crc);
+        if end < stride_end {
+            self.block[end..stride_end].fill(0);
+        }
+        self.chain.link(crc);
         self.len = stride_end;
         self.last_seq = seq;
         self.entry_count += 1;

@@ -1,11 +1,12 @@
 //! The control flow of a core: reap, move the frontier, seal and submit. Everything that a writer does
 //! besides filling batches happens in a turn.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal_disk::{Completion, Durability, Operation, Token};
-use corewal_format::{BatchFlags, BatchNumber, Place};
+use corewal_disk::{Block, Completion, Durability, Operation, Ring, Token};
+use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
@@ -13,9 +14,10 @@ use crate::options::{Policy, SyncMethod};
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
-use crate::shard::flight::InFlight;
-use crate::shard::writer::{Job, ShardWriter};
-use crate::sync;
+use crate::shard::flight::{Flight, InFlight};
+use crate::shard::intake::Intake;
+use crate::shared::{ShardShared, Shared};
+use crate::stats::ShardStats;
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,73 +31,151 @@ pub enum Turn {
     Idle(Option<Duration>),
 }
 
-impl ShardWriter {
-    /// Reaps completions, moves the frontier, seals batches and submits them. Never blocks; makes at most one
-    /// system call for submitting, and none when there is nothing to submit and no completion waits for one.
-    ///
-    /// # Errors
-    /// The failure of the shard. It is final.
-    pub fn turn(&mut self) -> Result<Turn, Failure> {
+/// What the caller of a turn does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Something else.
+    Return,
+    /// Nothing before a completion: the turn waits for one, if anything is in flight.
+    Await,
+}
+
+/// What a load leaves to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    /// How long until a vouch is due.
+    vouch_in: Option<Duration>,
+    /// Nothing waits in the intake.
+    is_empty: bool,
+}
+
+/// What drives batches to the disk: the ring, what is in flight on it, and what was promised.
+///
+/// A turn is three steps, so that a shared [`Intake`] need be locked for the second only: [`reap`](Self::reap),
+/// [`load`](Self::load), [`launch`](Self::launch).
+#[derive(Debug)]
+pub(crate) struct Drive {
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
+    pub(super) ring: Box<dyn Ring>,
+    pub(super) flight: Flight,
+    /// The only source of tokens for the ring.
+    next_token: Token,
+    /// What the tokens in flight stand for.
+    jobs: VecDeque<(Token, Job)>,
+    pub(super) completions: Vec<Completion>,
+    /// Blocks whose writes were reaped, on their way back into the pool.
+    freed: Vec<Block>,
+    /// Batches that were loaded, on their way to the ring.
+    loaded: Vec<(BatchNumber, OpenBatch)>,
+    /// What the last sealed batch promised.
+    pub(super) promised: Promises,
+    /// The latch: the first failure stays.
+    pub(super) failure: Option<Failure>,
+    idle_since: Option<Duration>,
+    last_sync: Duration,
+    pub(super) sync_wanted: bool,
+    /// Syncs go on, file by file, until this batch is durable.
+    sync_until: BatchNumber,
+    stats: ShardStats,
+}
+
+/// What a token stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Job {
+    Write(BatchNumber),
+    Sync,
+}
+
+impl Drive {
+    pub(super) fn new(shared: Arc<Shared>, index: usize, ring: Box<dyn Ring>) -> Self {
+        let start = shared.shards[index].start;
+        let depth = shared.options.depth;
+        Self {
+            index,
+            ring,
+            flight: Flight::default(),
+            next_token: Token(1),
+            jobs: VecDeque::with_capacity(depth + 2),
+            completions: Vec::with_capacity(depth + 2),
+            freed: Vec::with_capacity(depth + 2),
+            loaded: Vec::with_capacity(depth),
+            promised: Promises {
+                durable_batch: start.first_batch.before(),
+                durable_seq: start.first_seq.before(),
+                committed_epoch: shared.epochs.committed(),
+            },
+            failure: None,
+            idle_since: None,
+            last_sync: Duration::ZERO,
+            sync_wanted: false,
+            sync_until: BatchNumber(0),
+            stats: ShardStats::default(),
+            shared,
+        }
+    }
+
+    pub(super) fn this(&self) -> &ShardShared {
+        &self.shared.shards[self.index]
+    }
+
+    pub(super) fn check_latch(&self) -> Result<(), Failure> {
+        match &self.failure {
+            None => Ok(()),
+            Some(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// Latches the first failure, and tells everybody.
+    pub(super) fn fail(&mut self, cause: FailureCause) -> Failure {
+        let shard = self.this().shard;
+        let failure = self.failure.get_or_insert(Failure { shard, cause }).clone();
+        self.shared.epochs.seat(self.index, SeatState::Failed(failure.clone()));
+        failure
+    }
+
+    /// The frontier, as a batch and its seq.
+    pub(super) fn durable(&self) -> (BatchNumber, Seq) {
+        match self.flight.durable() {
+            Some(last) => (last.number, last.last_seq),
+            None => {
+                let start = self.this().start;
+                (start.first_batch.before(), start.first_seq.before())
+            }
+        }
+    }
+
+    pub(super) fn is_drained(&self, intake: &Intake) -> bool {
+        intake.is_empty() && self.flight.is_empty()
+    }
+
+    pub(super) fn stats(&self, intake: &Intake) -> ShardStats {
+        let durable = self.durable().0;
+        ShardStats {
+            entries: intake.entries,
+            payload_bytes: intake.payload_bytes,
+            rotations: intake.space.rotations,
+            unfilled: intake.space.unfilled,
+            recycled: self.this().segments.recycled(),
+            unvouched: durable
+                .0
+                .min(intake.last_entry_batch.0)
+                .saturating_sub(self.promised.durable_batch.0),
+            ring_calls: self.ring.facts().calls,
+            ..self.stats
+        }
+    }
+
+    /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
+    pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.check_latch()?;
         self.reap()?;
-        let shared = Arc::clone(&self.shared);
-        let this = &shared.shards[self.index];
-        if let Err(error) = self.space.stock_up(self.ring.as_mut(), &shared, this) {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
-        }
-        self.follow_epochs()?;
-        let vouch_in = self.vouch_if_due();
-        let mut pushed = 0;
-        while let Some((number, batch)) = self.next_sealable() {
-            self.push_batch(number, batch);
-            pushed += 1;
-        }
-        let sync_in = self.sync_due_in();
-        if sync_in == Some(Duration::ZERO) {
-            self.push_sync();
-            pushed += 1;
-        }
-        if pushed > 0
-            && let Err(error) = self.ring.submit()
-        {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
-        }
-        Ok(if self.ring.in_flight() > 0 {
-            Turn::Sleep
-        } else if self.ready.is_empty() && self.open.as_ref().is_none_or(OpenBatch::is_empty) {
-            Turn::Idle(vouch_in.or(sync_in))
-        } else {
-            Turn::Again
-        })
+        let next = self.load(intake)?;
+        self.launch(next, then)
     }
 
-    /// Sleeps until a completion arrives, or, when nothing is in flight, until somebody wakes the shard;
-    /// at most for `limit`. May return early.
-    ///
-    /// # Errors
-    /// The failure of the shard.
-    pub fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        self.check_latch()?;
-        if self.ring.in_flight() > 0 {
-            return match self.ring.wait(limit) {
-                Ok(()) => Ok(()),
-                Err(error) => Err(self.fail(FailureCause::Ring(Arc::new(error)))),
-            };
-        }
-        {
-            let (stats, ring) = (self.stats(), self.ring.facts());
-            let mut desk = self.this().desk();
-            desk.stats = stats;
-            desk.ring = Some(ring);
-        }
-        match limit {
-            Some(limit) => sync::park_timeout(limit),
-            None => sync::park_timeout(Duration::from_millis(10)),
-        }
-        Ok(())
-    }
-
-    fn reap(&mut self) -> Result<(), Failure> {
+    /// Takes completions in and moves the frontier.
+    pub(super) fn reap(&mut self) -> Result<(), Failure> {
         let mut completions = std::mem::take(&mut self.completions);
         if let Err(error) = self.ring.reap(&mut completions) {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));
@@ -110,8 +190,7 @@ impl ShardWriter {
         if after.0 != before.0
             && let Some(durable) = after.0
         {
-            self.this().frontier.advance(durable.last_seq);
-            self.space.release(self.ring.as_mut(), durable.number);
+            self.this().frontier.advance(durable.number, durable.last_seq);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
@@ -121,11 +200,72 @@ impl ShardWriter {
         Ok(())
     }
 
+    /// Gives freed blocks back, takes prepared segments, closes the epochs that are asked for, and loads the
+    /// batches that may go to the ring. Everything that a turn does with the intake.
+    pub(super) fn load(&mut self, intake: &mut Intake) -> Result<Next, Failure> {
+        let shared = Arc::clone(&self.shared);
+        let this = &shared.shards[self.index];
+        self.freed.drain(..).for_each(|block| intake.give_back(block));
+        if let Some(durable) = self.flight.durable() {
+            intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                shared.seal(this.shard, piece);
+            });
+        }
+        if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
+            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
+        }
+        self.follow_epochs(intake)?;
+        let vouch_in = self.vouch_if_due(intake);
+        while let Some(loaded) = self.next_sealable(intake) {
+            self.loaded.push(loaded);
+        }
+        Ok(Next { vouch_in, is_empty: intake.is_empty() })
+    }
+
+    /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
+    pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
+        let mut loaded = std::mem::take(&mut self.loaded);
+        let mut pushed = loaded.len();
+        loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
+        self.loaded = loaded;
+        let sync_in = self.sync_due_in();
+        if sync_in == Some(Duration::ZERO) {
+            self.push_sync();
+            pushed += 1;
+        }
+        let handed_over = match then {
+            Then::Await => self.ring.submit_and_wait(),
+            Then::Return if pushed > 0 => self.ring.submit(),
+            Then::Return => Ok(()),
+        };
+        handed_over.map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))?;
+        Ok(if self.ring.in_flight() > 0 {
+            Turn::Sleep
+        } else if next.is_empty {
+            Turn::Idle(next.vouch_in.or(sync_in))
+        } else {
+            Turn::Again
+        })
+    }
+
+    /// Sleeps until a completion waits to be reaped, at most for `limit`.
+    pub(super) fn await_completion(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+        self.ring.wait(limit).map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))
+    }
+
+    /// Waits for everything in flight, and lets go of the lock.
+    pub(super) fn drain(&mut self) -> Result<(), Failure> {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring
+            .drain(&mut completions)
+            .map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))
+    }
+
     /// Accounts for one completion. After a failure only blocks come back; nothing counts any more.
     fn complete(&mut self, completion: Completion) {
         let Completion { token, result, block } = completion;
         if let Some(block) = block {
-            self.give_back(block);
+            self.freed.push(block);
         }
         let index = self.jobs.iter().position(|(it, _)| *it == token);
         let (_, job) = index
@@ -138,7 +278,7 @@ impl ShardWriter {
             Job::Write(number) => {
                 let flying = *self.flight.get(number).expect("its write was in flight");
                 let at = Place {
-                    shard: self.shard(),
+                    shard: self.this().shard,
                     segment: flying.batch.segment,
                     at: flying.batch.at,
                 };
@@ -177,18 +317,10 @@ impl ShardWriter {
         }
     }
 
-    /// Latches the first failure, and tells everybody.
-    pub(super) fn fail(&mut self, cause: FailureCause) -> Failure {
-        let shard = self.shard();
-        let failure = self.failure.get_or_insert(Failure { shard, cause }).clone();
-        self.shared.epochs.seat(self.index, SeatState::Failed(failure.clone()));
-        failure
-    }
-
     /// Closes the epochs that the log asks for.
-    fn follow_epochs(&mut self) -> Result<(), Failure> {
-        while self.epoch <= self.shared.epochs.requested() {
-            match self.close_epoch() {
+    fn follow_epochs(&self, intake: &mut Intake) -> Result<(), Failure> {
+        while intake.epoch <= self.shared.epochs.requested() {
+            match intake.close_epoch() {
                 Ok(_) => {}
                 Err(AppendError::Failed(failure)) => return Err(failure),
                 Err(_) => return Ok(()),
@@ -199,11 +331,11 @@ impl ShardWriter {
 
     /// An idle shard with acknowledgements that no batch speaks of yet, or with a committed epoch that none
     /// of its batches has named, writes an empty batch. Returns how long until then.
-    fn vouch_if_due(&mut self) -> Option<Duration> {
+    fn vouch_if_due(&mut self, intake: &mut Intake) -> Option<Duration> {
         let committed = self.shared.epochs.committed();
-        let wanted = self.last_entry_batch > self.promised.durable_batch
+        let wanted = intake.last_entry_batch > self.promised.durable_batch
             || committed > self.promised.committed_epoch;
-        if !wanted || !self.is_drained() {
+        if !wanted || !self.is_drained(intake) {
             self.idle_since = None;
             return None;
         }
@@ -211,21 +343,20 @@ impl ShardWriter {
         let since = *self.idle_since.get_or_insert(now);
         let due_in = (since + self.shared.options.vouch_after).saturating_sub(now);
         if due_in.is_zero() {
-            self.seal_promises();
+            self.seal_promises(intake);
             // Still drained: there was no segment for it, and it is tried again.
-            return self.is_drained().then_some(self.shared.options.vouch_after);
+            return self.is_drained(intake).then_some(self.shared.options.vouch_after);
         }
         Some(due_in)
     }
 
-    /// Writes what is known to be durable and committed into the next batch, which may be empty: from then
-    /// on, loss of an earlier one is certain to be noticed. Goes to the kernel in the next turn.
-    pub fn seal_promises(&mut self) {
-        let opened = self.open.is_some() || self.open_vouch();
+    /// Ends the open batch, or an empty one: it will carry what is known to be durable and committed.
+    pub(super) fn seal_promises(&mut self, intake: &mut Intake) {
+        let opened = intake.open.is_some() || intake.open_vouch();
         if opened {
-            let is_vouch = self.open.as_ref().is_some_and(OpenBatch::is_empty);
+            let is_vouch = intake.open.as_ref().is_some_and(OpenBatch::is_empty);
             self.stats.vouches += u64::from(is_vouch);
-            self.close_batch();
+            intake.close_batch();
             self.idle_since = None;
         }
     }
@@ -234,24 +365,26 @@ impl ShardWriter {
     ///
     /// Nothing in flight: at once. Else an open batch waits until it has half as many entries as are in
     /// flight, so that batches grow with the load; a full one goes as soon as the depth allows.
-    fn next_sealable(&mut self) -> Option<(BatchNumber, OpenBatch)> {
+    fn next_sealable(&self, intake: &mut Intake) -> Option<(BatchNumber, OpenBatch)> {
         let every_batch = self.shared.options.policy == Policy::EveryBatch;
         let (in_flight, entries) = if every_batch {
             (self.flight.batch_count(), self.flight.entry_count())
         } else {
             (self.flight.writing_count(), self.flight.writing_entry_count())
         };
+        let loaded = self.loaded.iter().map(|(_, batch)| u64::from(batch.entry_count()));
+        let (in_flight, entries) = (in_flight + self.loaded.len(), entries + loaded.sum::<u64>());
         if in_flight >= self.shared.options.depth {
             return None;
         }
-        if self.ready.is_empty() {
-            let open = self.open.as_ref().filter(|open| !open.is_empty())?;
+        if intake.ready.is_empty() {
+            let open = intake.open.as_ref().filter(|open| !open.is_empty())?;
             if in_flight > 0 && u64::from(open.entry_count()) * 2 < entries {
                 return None;
             }
-            self.close_batch();
+            intake.close_batch();
         }
-        self.ready.pop_front()
+        intake.ready.pop_front()
     }
 
     fn push_batch(&mut self, number: BatchNumber, batch: OpenBatch) {

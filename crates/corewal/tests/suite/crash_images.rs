@@ -220,8 +220,9 @@ fn an_impossible_batch_is_refused_also_at_the_start_of_a_segment() {
             };
             let crc = header.seal(seed, &mut bytes[112..112 + 16 + 7]);
             let sealed = corewal_format::BatchHeader::decode_anywhere(LOG, bytes).unwrap();
-            corewal_format::BatchHeader { body_crc: seed.chain().link(crc).crc(), ..sealed }
-                .encode(LOG, bytes);
+            let mut chain = seed.chain();
+            chain.link(crc);
+            corewal_format::BatchHeader { body_crc: chain.crc(), ..sealed }.encode(LOG, bytes);
         })
     };
     let fault = BodyFault::Impossible { index: 0, what: "kind" };

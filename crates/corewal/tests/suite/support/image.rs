@@ -97,7 +97,7 @@ impl Draft {
             let at = bytes.len();
             bytes.resize(at + ENTRY_HEADER_LEN, 0);
             bytes.extend_from_slice(payload);
-            chain = chain.link(header.seal(seed, &mut bytes[at..]));
+            chain.link(header.seal(seed, &mut bytes[at..]));
             bytes.resize(at + ENTRY_HEADER_LEN + padded(payload.len()), 0);
         }
         let entry_count = u32::try_from(self.payloads.len()).unwrap();
