@@ -1,5 +1,10 @@
 //! What a run is on disk: one JSON document, with all that its reports are made of.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "nanoseconds of a run fit, and a rank is a count"
+)]
+
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;

@@ -42,7 +42,7 @@ pub(in crate::bench) fn svgs(bench: &Bench) -> Vec<(String, String)> {
     figures(bench).into_iter().map(own).collect()
 }
 
-fn rows<'a>(bench: &'a Bench, fits: impl Fn(&Spec) -> bool) -> Vec<(&'a Row, &'a Summary)> {
+fn rows(bench: &Bench, fits: impl Fn(&Spec) -> bool) -> Vec<(&Row, &Summary)> {
     bench.measured().filter(|(row, _)| fits(&row.cell)).collect()
 }
 

@@ -1,5 +1,7 @@
 //! Distributions of latency: one row each, over one logarithmic axis.
 
+#![expect(clippy::cast_possible_truncation, reason = "a latency has few powers of ten")]
+
 use super::svg::{Anchor, Canvas, Scale, Shape, WIDTH, log_ticks};
 use crate::bench::advice::micros;
 use crate::bench::record::Row;

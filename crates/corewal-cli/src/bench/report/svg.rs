@@ -1,5 +1,7 @@
 //! Drawing: a canvas of SVG elements, and scales from values to places.
 
+#![expect(clippy::cast_possible_truncation, reason = "places and ticks are far below the limits")]
+
 use std::fmt::{Display, Write};
 
 use crate::bench::record::Estimate;
