@@ -14,6 +14,7 @@
 mod alarm;
 mod block;
 mod blocking;
+mod clock;
 mod disk;
 mod files;
 mod futex;
@@ -28,6 +29,7 @@ mod uring;
 
 pub use alarm::Alarm;
 pub use block::{BLOCK_ALIGN, Block};
+pub use clock::process_cpu_time;
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
 pub use futex::Futex;
 pub use real::RealDisk;
