@@ -1,20 +1,25 @@
-//! The `corewal` command: append to write-ahead logs, replay and inspect them.
+//! The `corewal` command: append to write-ahead logs, replay and inspect them, and measure disks for them.
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
 mod demo;
+mod doctor;
 mod inspect;
+mod machine;
 mod options;
 mod payload;
 mod quantity;
 mod replay;
+mod stop;
+mod style;
 mod trouble;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Write-ahead logs for thread-per-core programs: append, replay, inspect.
+/// Write-ahead logs for thread-per-core programs: append, replay, inspect; and measure disks for them.
 #[derive(Debug, Parser)]
 #[command(name = "corewal", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Command {
@@ -31,6 +36,8 @@ enum Verb {
     /// One life of the demo
     #[command(hide = true)]
     DemoLife(demo::Life),
+    Bench(Box<bench::BenchVerb>),
+    Doctor(doctor::Doctor),
 }
 
 const EXIT_CODES: &str = "\
@@ -47,6 +54,8 @@ fn main() -> ExitCode {
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::DemoLife(life) => life.run(),
+        Verb::Bench(bench) => bench.run(),
+        Verb::Doctor(doctor) => doctor.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

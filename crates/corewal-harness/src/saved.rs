@@ -148,6 +148,7 @@ impl Out {
                     Durability::Written => 0,
                     Durability::Dsync => 1,
                     Durability::LinkedSync => 2,
+                    Durability::DrainedSync => 3,
                 });
             }
             Action::Sync { file } => kind(self, 3, file),
@@ -213,9 +214,10 @@ impl Out {
                         out.number(0);
                         out.item(item);
                     }
-                    Given::Barrier(epoch) => {
+                    Given::Barrier { epoch, by } => {
                         out.number(1);
                         out.number(epoch.0);
+                        out.number(*by);
                     }
                 }
             });
@@ -316,7 +318,8 @@ impl In<'_> {
                 durability: match self.number()? {
                     0 => Durability::Written,
                     1 => Durability::Dsync,
-                    _ => Durability::LinkedSync,
+                    2 => Durability::LinkedSync,
+                    _ => Durability::DrainedSync,
                 },
             },
             3 => Action::Sync { file: self.file()? },
@@ -385,7 +388,7 @@ impl In<'_> {
         let at = self.number()?;
         Ok(match self.number()? {
             0 => (at, Given::Entry(self.item()?)),
-            _ => (at, Given::Barrier(Epoch(self.number()?))),
+            _ => (at, Given::Barrier { epoch: Epoch(self.number()?), by: self.number()? }),
         })
     }
 }

@@ -340,6 +340,12 @@ pub enum AppendError {
         /// How many.
         open: u32,
     },
+    /// The shard's writer was closed, or is being closed.
+    #[error("the writer of shard {shard} is closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
+    },
     /// The shard has failed before, and acknowledges nothing more.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -398,6 +404,9 @@ pub enum FailureCause {
     /// The writer is gone without a close.
     #[error("its writer was dropped")]
     Dropped,
+    /// The thread that drove the shard, or one that appended to it, panicked inside the engine: a bug.
+    #[error("a thread panicked inside the engine")]
+    Panicked,
 }
 
 /// Why an entry cannot be waited for.
@@ -410,6 +419,12 @@ pub enum WaitError {
         /// The stamp.
         stamp: Stamp,
     },
+    /// The shard's writer was closed, and nothing of this stamp was appended before.
+    #[error("the writer of shard {shard} is closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
+    },
     /// A truncation cut the entry off.
     #[error("{stamp} was cut off by a truncation")]
     Voided {
@@ -419,6 +434,24 @@ pub enum WaitError {
     /// The shard has failed.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+/// Why an append that waits was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// It was not accepted; the log is as it was before.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It was accepted, and it is not known to be durable: it may or may not be on disk.
+    #[error("the entry {stamp} was not acknowledged: {cause}")]
+    Unacknowledged {
+        /// The entry.
+        stamp: Stamp,
+        /// What happened.
+        #[source]
+        cause: WaitError,
+    },
 }
 
 /// Why a stamp cannot be observed. Nothing has changed.

@@ -7,14 +7,17 @@ use std::thread::JoinHandle;
 use corewal_disk::RingFacts;
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
+use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
-use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError};
+use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
 use crate::keep::hooks;
 use crate::layout::Layout;
+use crate::observers::Observers;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
+use crate::producer::{Pinned, Pinning, Producer, Started};
 use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
-use crate::shard::Seat;
+use crate::shard::{Seat, SitError};
 use crate::shared::Shared;
 use crate::stats::ShardStats;
 use crate::{Options, SyncMethod};
@@ -45,6 +48,9 @@ use crate::{Options, SyncMethod};
 pub struct Log {
     pub(crate) shared: Arc<Shared>,
     seats: Vec<Seat>,
+    /// The writers that the log has started.
+    writers: Vec<Started>,
+    observers: Observers,
     /// The preparer, and the one that calls hooks.
     threads: Vec<JoinHandle<()>>,
     report: Report,
@@ -56,6 +62,8 @@ pub struct Log {
 pub struct Capabilities {
     /// Each shard's ring; none before its writer sat down.
     pub rings: Vec<(ShardId, Option<RingFacts>)>,
+    /// The CPU of each writer thread that the log has started.
+    pub pinned: Vec<(ShardId, Pinned)>,
     /// How batches become durable.
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
@@ -90,14 +98,16 @@ pub struct CloseReport {
 }
 
 /// Why a close could not be recorded. Nothing is lost: the next recovery finds the ends.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// Shards are still being written to.
+    /// Shards are still being written to. The log goes on; writers that it has started itself are closed.
     #[error("the writer of shard {shard} is still there; close it first")]
     Live {
         /// The first such shard.
         shard: ShardId,
+        /// The log, to be closed later.
+        log: Box<Log>,
     },
     /// The manifest could not be written.
     #[error(transparent)]
@@ -198,7 +208,8 @@ impl Log {
                 threads.push(start("corewal-hooks", hooks::run));
             }
         }
-        Self { shared, seats, threads, report }
+        let (writers, observers) = (Vec::new(), Observers::default());
+        Self { shared, seats, writers, observers, threads, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -223,6 +234,82 @@ impl Log {
     #[must_use]
     pub fn take_seats(&mut self) -> Vec<Seat> {
         std::mem::take(&mut self.seats)
+    }
+
+    /// Starts a thread for each seat that was not taken, in order; it drives the shard, and any thread appends to it
+    /// through clones of the [`Producer`] that is returned for it. [`capabilities`](Self::capabilities) say where each
+    /// thread was pinned.
+    ///
+    /// The threads end with [`close`](Self::close), which makes everything durable that was appended, or when the
+    /// log is dropped.
+    ///
+    /// # Errors
+    /// The first shard that could not be started. Its seat is lost, so is that of every later one; those before
+    /// go on until the log is closed or dropped.
+    pub fn start_writers(&mut self, pinning: Pinning) -> Result<Vec<Producer>, SitError> {
+        let cpus = match pinning {
+            Pinning::AllowedCpus => core_affinity::get_core_ids().unwrap_or_default(),
+            Pinning::Unpinned => Vec::new(),
+        };
+        let mut producers = Vec::new();
+        for seat in std::mem::take(&mut self.seats) {
+            let cpu = cpus.get(usize::from(seat.shard().0) % cpus.len().max(1)).copied();
+            let started = Started::start(seat, cpu, pinning)?;
+            producers.push(started.producer());
+            self.writers.push(started);
+        }
+        Ok(producers)
+    }
+
+    /// The acknowledgement of an entry, as a future for any runtime; also to be asked, or waited for.
+    ///
+    /// It ends with an error when the shard fails or is closed, and for a stamp of an earlier incarnation, which
+    /// [`standing`](Self::standing) knows. No byte is copied for it, and nothing allocated.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Pinning, WaitError};
+    /// # async fn example(log: &Log, producer: &corewal::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stamp = producer.append_bytes(Kind::PUT, b"an event")?;
+    /// log.durable(stamp).await?; // it survives a power cut from here on
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn durable(&self, stamp: Stamp) -> Durable {
+        Durable::new(Arc::clone(&self.shared), stamp)
+    }
+
+    /// Waits until everything is durable that was appended, before the call, to the shards whose writers the log
+    /// has [started](Self::start_writers).
+    ///
+    /// # Errors
+    /// [`WaitError`] of the first shard that has failed or was closed.
+    pub fn drained(&self) -> Result<(), WaitError> {
+        for (shard, seq) in self.writers.iter().filter_map(Started::last_taken) {
+            self.shared.wait_seq(&self.shared.shards[usize::from(shard.0)], seq)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `hook` when an epoch is committed, with the committed epoch; when several are committed while it
+    /// runs, with the last one. So a source can be acknowledged upstream.
+    ///
+    /// Hooks run one after the other on a thread of their own, which the first hook starts: a slow one holds up
+    /// other hooks and [`close`](Self::close), no shard. One that panics is not called again:
+    /// [`hook_panics`](Self::hook_panics).
+    pub fn on_commit(&self, hook: impl FnMut(Epoch) + Send + 'static) {
+        self.observers.on_commit(&self.shared, Box::new(hook));
+    }
+
+    /// Calls `hook` when a shard's frontier has moved, with the newest one. As [`on_commit`](Self::on_commit)
+    /// otherwise.
+    pub fn on_frontier(&self, hook: impl FnMut(ShardId, Seq) + Send + 'static) {
+        self.observers.on_frontier(&self.shared, Box::new(hook));
+    }
+
+    /// What hooks have panicked with.
+    #[must_use]
+    pub fn hook_panics(&self) -> Vec<String> {
+        self.observers.panics()
     }
 
     /// The committed epoch: every entry of it and of earlier ones is durable on every active shard.
@@ -250,6 +337,11 @@ impl Log {
     /// failed, an epoch of an earlier incarnation. Never waits for a shard that does not exist any more.
     pub fn wait_epoch(&self, epoch: Epoch) -> Result<(), EpochError> {
         self.shared.epochs.wait(epoch)
+    }
+
+    /// The same as a future, for any runtime.
+    pub fn committed(&self, epoch: Epoch) -> Committed {
+        Committed::new(Arc::clone(&self.shared), epoch)
     }
 
     /// Everything of this incarnation up to this seq is durable on `shard`; `None` for an unknown shard.
@@ -306,6 +398,12 @@ impl Log {
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
             rings: self.shared.shards.iter().map(|it| (it.shard, it.desk().ring.clone())).collect(),
+            pinned: self
+                .shared
+                .shards
+                .iter()
+                .filter_map(|it| Some((it.shard, it.desk().pinned?)))
+                .collect(),
             sync_method: self.shared.options.effective_sync_method(),
             shard_memory: self.shared.options.shard_memory(),
         }
@@ -328,14 +426,20 @@ impl Log {
         any
     }
 
-    /// Closes the log: records every shard's exact end in the manifest. Close the writers before.
+    /// Closes the log: records every shard's exact end in the manifest. Writers that the log has started are
+    /// closed: whoever waits in line gets an error, and what was appended becomes durable. Close your own writers
+    /// before.
     ///
     /// # Errors
     /// [`CloseError`].
     pub fn close(mut self) -> Result<CloseReport, CloseError> {
+        self.end_writers();
+        let untaken = match self.shared.epochs.close_untaken() {
+            Ok(untaken) => untaken,
+            Err(shard) => return Err(CloseError::Live { shard, log: Box::new(self) }),
+        };
         self.stop_threads();
-        let untaken =
-            self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
+        self.observers.stop();
         let mut manifests = self.shared.manifests();
         let mut report = CloseReport::default();
         let mut next = manifests.written().clone();
@@ -382,6 +486,11 @@ impl Log {
         report.closed.push((shared.shard, shared.frontier.get()));
     }
 
+    fn end_writers(&mut self) {
+        self.writers.iter().for_each(Started::end);
+        self.writers.drain(..).for_each(Started::join);
+    }
+
     fn stop_threads(&mut self) {
         self.shared.bell.stop();
         self.shared.hook_bell.stop();
@@ -403,7 +512,10 @@ enum End {
 impl Drop for Log {
     /// Like a crash, without a [`close`](Log::close).
     fn drop(&mut self) {
+        self.end_writers();
+        self.observers.stop();
         self.stop_threads();
+        drop(self.shared.lock().take());
     }
 }
 

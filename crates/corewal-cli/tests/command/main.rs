@@ -1,8 +1,10 @@
 //! The command as scripts see it: arguments, standard streams, exit codes.
 
 mod append;
+mod bench;
 mod damage;
 mod demo;
+mod doctor;
 mod full_disk;
 mod inspect;
 mod live;

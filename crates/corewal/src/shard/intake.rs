@@ -110,6 +110,19 @@ impl Intake {
         self.open.as_ref().is_none_or(OpenBatch::is_empty) && self.ready.is_empty()
     }
 
+    /// Whether a batch could be opened, if there is a place for it.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.open.is_some() || !self.pool.is_empty()
+    }
+
+    /// The batch that holds the last entry.
+    pub(super) fn newest_batch(&self) -> BatchNumber {
+        match &self.open {
+            Some(open) if !open.is_empty() => self.next_batch,
+            _ => self.next_batch.before(),
+        }
+    }
+
     /// Closes the open epoch with a barrier and returns the epoch that was closed.
     pub(super) fn close_epoch(&mut self) -> Result<Epoch, AppendError> {
         self.check_latch()?;
