@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use corewal::{AppendError, Epoch, Failure, Kind, Log, Record, SchemaId, ShardWriter};
+use corewal::{AppendError, Commit, Epoch, Failure, Kind, Log, SchemaId, ShardWriter};
 
 use crate::cut::Cut;
 use crate::error::JobError;
@@ -28,14 +28,30 @@ pub(crate) struct Position {
     watermark: Time,
 }
 
-impl Record for Position {
-    const KIND: Kind = Kind::COMMIT;
-}
-
 impl Position {
     pub(crate) fn new(offsets: impl IntoIterator<Item = (Partition, Offset)>, at: Time) -> Self {
         let offsets = offsets.into_iter().map(|(partition, offset)| (partition.0, offset.0));
         Self { offsets: offsets.collect(), watermark: at }
+    }
+
+    /// As the log has it: every tool can read it there.
+    fn to_commit(&self) -> Commit {
+        let name = |&(partition, offset): &(u32, u64)| (partition.to_string(), offset);
+        Commit {
+            watermark: i64::try_from(self.watermark.0).unwrap_or(i64::MAX),
+            offsets: self.offsets.iter().map(name).collect(),
+        }
+    }
+
+    /// None if this job did not write it.
+    pub(crate) fn of_commit(commit: &Commit) -> Option<Self> {
+        let partition = |(name, offset): &(String, u64)| Some((name.parse().ok()?, *offset));
+        let watermark = match commit.watermark {
+            i64::MAX => Time::END,
+            ms => Time(u64::try_from(ms).ok()?),
+        };
+        let offsets = commit.offsets.iter().map(partition).collect::<Option<_>>()?;
+        Some(Self { offsets, watermark })
     }
 
     pub(crate) fn offsets(&self) -> impl Iterator<Item = (Partition, Offset)> {
@@ -180,7 +196,7 @@ fn append<C: Stored>(
         cursor.lines += lines.len();
     }
     if cursor.position == 0 {
-        writer.append(&cut.position)?;
+        writer.append_commit(&cut.position.to_commit())?;
         cursor.position = 1;
     }
     writer.close_epoch()

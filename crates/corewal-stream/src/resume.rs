@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use corewal::{Entry, Epoch, Kind, Recovery, ShardId};
+use corewal::{Commit, Entry, Epoch, Kind, Recovery, ShardId};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::JobError;
@@ -96,8 +96,9 @@ impl<W: Workload> Restored<W> {
                 self.change(W::Change::thaw(archived).map_err(JobError::Archive)?);
             }
             Kind::COMMIT => {
-                let archived = entry.archived::<Position>(SCHEMA).map_err(foreign)?;
-                let position = Position::thaw(archived).map_err(JobError::Archive)?;
+                let commit = Commit::decode(entry.bytes()).ok();
+                let position = commit.as_ref().and_then(Position::of_commit);
+                let position = position.ok_or(JobError::Kind { stamp, kind: Kind::COMMIT })?;
                 self.position(stamp.epoch, &position);
             }
             LINES => self.lines.entry(stamp.shard).or_default().extend_from_slice(entry.bytes()),
