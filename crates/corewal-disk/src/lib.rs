@@ -13,6 +13,7 @@
 
 mod block;
 mod blocking;
+mod clock;
 mod disk;
 mod files;
 mod inflight;
@@ -25,6 +26,7 @@ mod sys;
 mod uring;
 
 pub use block::{BLOCK_ALIGN, Block};
+pub use clock::process_cpu_time;
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
 pub use real::RealDisk;
 pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace};

@@ -147,6 +147,7 @@ impl Out {
                     Durability::Written => 0,
                     Durability::Dsync => 1,
                     Durability::LinkedSync => 2,
+                    Durability::DrainedSync => 3,
                 });
             }
             Action::Sync { file } => kind(self, 3, file),
@@ -306,7 +307,8 @@ impl In<'_> {
                 durability: match self.number()? {
                     0 => Durability::Written,
                     1 => Durability::Dsync,
-                    _ => Durability::LinkedSync,
+                    2 => Durability::LinkedSync,
+                    _ => Durability::DrainedSync,
                 },
             },
             3 => Action::Sync { file: self.file()? },

@@ -100,7 +100,11 @@ impl State {
                 self.record(&path, TraceStep::Land { ring, token: number, at, len, durable });
                 match self.write(node, landing, durable) {
                     Written::Count(count)
-                        if count == len && durability == Durability::LinkedSync =>
+                        if count == len
+                            && matches!(
+                                durability,
+                                Durability::LinkedSync | Durability::DrainedSync
+                            ) =>
                     {
                         flight.work = Work::Linked { written: count, upto: self.landed };
                         self.launch(flight);
