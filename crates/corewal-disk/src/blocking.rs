@@ -43,7 +43,7 @@ impl BlockingRing {
             pool: config.pool(),
             lock: config.lock,
             fallback,
-            writer: Writer { dsync: Dsync::Flag, calls: 0 },
+            writer: Writer::default(),
         }
     }
 
@@ -133,16 +133,17 @@ impl Ring for BlockingRing {
 }
 
 /// The system calls of a blocking ring, counted.
-#[derive(Debug)]
-struct Writer {
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
     dsync: Dsync,
-    calls: u64,
+    pub(crate) calls: u64,
 }
 
 /// How [`Durability::Dsync`] is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Dsync {
     /// `RWF_DSYNC`, until it is refused.
+    #[default]
     Flag,
     /// A write and a sync.
     WriteThenSync,
@@ -150,7 +151,7 @@ enum Dsync {
 
 impl Writer {
     /// Bytes written. A sync follows only a complete write: it must not bless a short one.
-    fn write(
+    pub(crate) fn write(
         &mut self,
         file: &fs::File,
         bytes: &[u8],

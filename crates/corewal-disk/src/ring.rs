@@ -65,6 +65,17 @@ pub trait Ring: fmt::Debug {
     /// Those of the call; an interruption is not one.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// [`submit`](Self::submit), then [`wait`](Self::wait) without limit: for a caller who would sleep
+    /// next. A tenant may take a shorter way than the two: io_uring's writes a durable write that is alone with
+    /// `pwritev2(2)` on the calling thread, and else submits and waits in one system call.
+    ///
+    /// # Errors
+    /// Those of the two.
+    fn submit_and_wait(&mut self) -> io::Result<()> {
+        self.submit()?;
+        self.wait(None)
+    }
+
     /// Operations queued or in flight.
     fn in_flight(&self) -> usize;
 

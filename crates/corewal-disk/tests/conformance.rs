@@ -40,6 +40,7 @@ macro_rules! tenant {
                     a_ring_keeps_the_lock_until_it_is_dropped;
                 rings:
                     writes_read_back,
+                    a_write_that_is_awaited_is_complete,
                     completions_are_told_apart_by_token,
                     a_full_ring_gives_the_operation_back,
                     large_writes_complete_once,

@@ -13,8 +13,11 @@ use crate::{Item, Ledger, MemoryDisk, Plan, Recovered, Rng, Violation};
 /// # Errors
 /// [`Violation::Refused`].
 pub fn read_log(recovery: &mut Recovery) -> Result<Recovered, Violation> {
-    let mut recovered =
-        Recovered { committed: recovery.report().committed_epoch, ..Recovered::default() };
+    let mut recovered = Recovered {
+        committed: recovery.report().committed_epoch,
+        checkpoint: recovery.checkpoint().map(|it| (it.epoch, it.bytes.as_slice().into())),
+        ..Recovered::default()
+    };
     let mut is_beginning = true;
     loop {
         match recovery.next_entry() {

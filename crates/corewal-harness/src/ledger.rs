@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use corewal::{Epoch, Incarnation, Kind, Seq, ShardId, Stamp};
+use corewal::{Epoch, Incarnation, Kind, PinFrom, Seq, ShardId, Stamp};
+
+use crate::retention::{Goes, Mark, Retention};
 
 /// One entry, as it was appended or as it was recovered.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Recovered {
     pub committed_count: usize,
     /// The committed epoch.
     pub committed: Epoch,
+    /// The last checkpoint.
+    pub checkpoint: Option<Mark>,
 }
 
 /// A broken promise.
@@ -88,6 +92,15 @@ pub enum Violation {
         /// The last epoch that was given out before.
         before: Epoch,
     },
+    /// An entry of which the log had said that it was let go of.
+    ReleasedIsBack(Stamp),
+    /// Another checkpoint than the last one was found.
+    Checkpoint {
+        /// The epoch of what was found.
+        found: Epoch,
+        /// The epoch of the last one; it may have other bytes.
+        last: Epoch,
+    },
     /// A number of an incarnation was given out again.
     IncarnationAgain(Incarnation),
     /// Stamps of a shard do not ascend when they are given out.
@@ -129,6 +142,13 @@ impl fmt::Display for Violation {
             Self::EpochAgain { stamp, before } => {
                 write!(f, "{stamp} was given out after epoch {before} of an earlier incarnation")
             }
+            Self::ReleasedIsBack(stamp) => write!(f, "{stamp} was released, and is back"),
+            Self::Checkpoint { found, last } => {
+                write!(
+                    f,
+                    "the checkpoint found, of epoch {found}, is not the last, of epoch {last}"
+                )
+            }
             Self::IncarnationAgain(number) => write!(f, "incarnation {number} began twice"),
             Self::StampsDescend(first, second) => {
                 write!(f, "{second} was given out after {first}")
@@ -159,7 +179,7 @@ impl Given {
         }
     }
 
-    fn is(&self, found: &Item) -> bool {
+    pub(crate) fn is(&self, found: &Item) -> bool {
         match self {
             Self::Entry(item) => item == found,
             Self::Barrier(epoch) => {
@@ -193,6 +213,7 @@ pub(crate) struct Life {
     pub(crate) given: BTreeMap<ShardId, Vec<(u64, Given)>>,
     pub(crate) acknowledged: Vec<(u64, ShardId, Seq)>,
     pub(crate) committed: Vec<(u64, Epoch)>,
+    pub(crate) retention: Retention,
 }
 
 /// What was appended, what was acknowledged, what was reported, and when.
@@ -313,6 +334,26 @@ impl Ledger {
         self.life().committed.push((at, epoch));
     }
 
+    /// The log was asked, not before `at`, to let go of something; with what was committed and pinned then.
+    pub fn letting_go(&mut self, at: u64, goes: Goes, committed: Epoch, pins: Vec<PinFrom>) {
+        self.life().retention.tried(at, goes, committed, pins);
+    }
+
+    /// Everything of a shard up to `seq` was said to be gone, not after `at`.
+    pub fn let_go(&mut self, at: u64, shard: ShardId, seq: Seq) {
+        self.life().retention.gone(at, shard, seq);
+    }
+
+    /// A checkpoint was asked for, not before `at`.
+    pub fn checkpointing(&mut self, at: u64, epoch: Epoch, bytes: &[u8]) {
+        self.life().retention.tried_mark(at, (epoch, bytes.into()));
+    }
+
+    /// The last checkpoint that was asked for was said to be durable, not after `at`.
+    pub fn checkpointed(&mut self, at: u64) {
+        self.life().retention.made_mark(at);
+    }
+
     /// The log was recovered, without a power cut, and had delivered everything at `at`: from then on no power
     /// cut may take back anything of it, nor bring back what it left out.
     ///
@@ -361,6 +402,8 @@ impl Ledger {
             let found = found.remove(&shard).unwrap_or_default();
             life.check_shard(shard, &found, recovered.committed, cut)?;
         }
+        life.retention.check_gone(&recovered.items, cut)?;
+        life.retention.check_mark(recovered.checkpoint.as_ref(), cut)?;
         if let Some(found) = found.into_values().flatten().next() {
             return Err(Violation::Foreign { found: found.clone(), expected: None });
         }
@@ -395,11 +438,12 @@ impl Life {
             kept.entry(item.stamp.shard).or_default().push(item.clone());
         }
         let kept = kept.into_iter().map(|(shard, items)| (shard, items.into())).collect();
-        Self { from, kept, kept_committed: recovered.committed, ..Self::default() }
+        let retention = Retention::of(recovered.checkpoint.clone());
+        Self { from, kept, kept_committed: recovered.committed, retention, ..Self::default() }
     }
 
     /// First all that an earlier recovery delivered; then a beginning of what was appended since, at least as
-    /// long as what was acknowledged.
+    /// long as what was acknowledged. At the front that may be missing which was let go of.
     fn check_shard(
         &self,
         shard: ShardId,
@@ -408,6 +452,14 @@ impl Life {
         cut: u64,
     ) -> Result<(), Violation> {
         let kept = self.kept.get(&shard).map(|kept| &**kept).unwrap_or_default();
+        let given = self.given.get(&shard).map(|given| &**given).unwrap_or_default();
+        let given = &given[..given.partition_point(|(at, _)| *at < cut)];
+        let delivered: Vec<Given> = kept.iter().cloned().map(Given::Entry).collect();
+        let expected: Vec<&Given> =
+            delivered.iter().chain(given.iter().map(|(_, it)| it)).collect();
+        let missing = self.retention.missing(shard, &expected, found, cut);
+        let kept = &kept[missing.min(kept.len())..];
+        let missing = missing - missing.min(delivered.len());
         for (index, item) in kept.iter().enumerate() {
             match found.get(index) {
                 Some(&found) if found == item => {}
@@ -418,10 +470,8 @@ impl Life {
                 _ => return Err(Violation::Forgotten(item.stamp)),
             }
         }
-        let given = self.given.get(&shard).map(|given| &**given).unwrap_or_default();
-        let given = &given[..given.partition_point(|(at, _)| *at < cut)];
         let new = &found[kept.len()..];
-        for (index, &item) in new.iter().enumerate() {
+        for (index, &item) in (missing..).zip(new) {
             let expected = given.get(index).map(|(_, given)| given);
             if !expected.is_some_and(|given| given.is(item)) {
                 return Err(match self.first_lost(shard, given, index, cut) {
@@ -434,14 +484,14 @@ impl Life {
                 });
             }
         }
-        if let Some(lost) = self.first_lost(shard, given, new.len(), cut) {
+        if let Some(lost) = self.first_lost(shard, given, missing + new.len(), cut) {
             return Err(lost);
         }
         if let Some(last) = new.last().filter(|last| last.continues) {
             return Err(Violation::HalfGroup(last.stamp));
         }
         let is_active = self.opened.is_some_and(|(.., shards)| shard.0 < shards);
-        let recovered = &given[..new.len()];
+        let recovered = &given[..missing + new.len()];
         if is_active
             && committed > self.kept_committed
             && !recovered.iter().any(|(_, it)| matches!(it, Given::Barrier(e) if *e >= committed))

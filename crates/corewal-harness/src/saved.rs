@@ -358,6 +358,8 @@ impl In<'_> {
             acknowledged: self
                 .list(|read| Ok((read.number()?, ShardId(read.small()?), Seq(read.number()?))))?,
             committed: self.list(|read| Ok((read.number()?, Epoch(read.number()?))))?,
+            // A recorded run lets go of nothing.
+            retention: crate::retention::Retention::default(),
         })
     }
 

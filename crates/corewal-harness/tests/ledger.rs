@@ -25,7 +25,7 @@ fn payload(stamp: Stamp) -> Vec<u8> {
 fn recovered(committed: u64, items: &[Item]) -> Recovered {
     let committed = Epoch(committed);
     let committed_count = items.iter().take_while(|it| it.stamp.epoch <= committed).count();
-    Recovered { items: items.to_vec(), committed_count, committed }
+    Recovered { items: items.to_vec(), committed_count, committed, checkpoint: None }
 }
 
 /// Two shards; three entries of epoch 1 at 10, 11 and 12, both barriers at 20; one entry of epoch 2 at 30.

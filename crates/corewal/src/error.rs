@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use corewal_format::{
     BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
-    Place, SegmentFault, SegmentNumber, ShardId, Stamp,
+    Place, SegmentFault, SegmentNumber, Seq, ShardId, Stamp,
 };
 
 use crate::OptionsError;
@@ -78,6 +78,20 @@ pub enum RecoverError {
     /// The log is damaged: something that must be there is not.
     #[error(transparent)]
     Damaged(Box<Damage>),
+    /// A reader beside a live log came too late: the log has let go of what it was to read next.
+    #[error("seq {seq} of shard {shard} was released while the log was read; read it anew")]
+    Released {
+        /// Which shard.
+        shard: ShardId,
+        /// The seq from which on nothing was read.
+        seq: Seq,
+    },
+    /// The log has changed each time when a reader beside it tried again.
+    #[error("{} changes faster than it can be read", dir.display())]
+    Changing {
+        /// The log's directory.
+        dir: PathBuf,
+    },
     /// The operating system failed; says nothing about the log.
     #[error(transparent)]
     Io(#[from] IoFault),

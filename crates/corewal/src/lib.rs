@@ -62,6 +62,7 @@ struct Readme;
 mod epoch;
 mod error;
 pub mod inspect;
+mod keep;
 mod layout;
 mod log;
 mod manifests;
@@ -78,12 +79,16 @@ mod sync;
 
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{
-    BatchNumber, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId, SegmentNumber, Seq,
-    ShardId, Stamp,
+    BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,
+    SegmentNumber, Seq, ShardId, Stamp,
 };
 pub use error::{
     AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
     OpenError, Reason, RecoverError, Source, WaitError, Witness,
+};
+pub use keep::{
+    CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
+    StateMark,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};

@@ -9,6 +9,7 @@ use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, Shar
 
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError};
+use crate::keep::hooks;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
 use crate::recovery::{LogReader, Recovery, Report, end_run};
@@ -41,9 +42,10 @@ use crate::{Options, SyncMethod};
 /// # }
 /// ```
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     seats: Vec<Seat>,
-    preparer: Option<JoinHandle<()>>,
+    /// The preparer, and the one that calls hooks.
+    threads: Vec<JoinHandle<()>>,
     report: Report,
 }
 
@@ -69,7 +71,8 @@ pub enum Standing {
     Pending,
     /// It was lost before it was acknowledged, or given up; it never comes back.
     Voided,
-    /// A checkpoint let go of it.
+    /// A checkpoint or a release has let go of everything up to it. Whether it was lost before, which is seldom,
+    /// is not known any more.
     Released,
     /// The shard is not known, or has no writer in this incarnation.
     Unknown,
@@ -125,18 +128,23 @@ impl Log {
     pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {
         let seats =
             (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
-        let preparer = (shared.options.preparing == Preparing::Thread).then(|| {
+        let start = |name: &str, run: fn(&Shared)| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("corewal-prepare".into())
-                .spawn(move || {
-                    prepare::run(&shared.recipe, &shared.bell, || {
-                        shared.shards.iter().map(|shard| &shard.segments)
-                    });
-                })
-                .expect("the system starts a thread")
-        });
-        Self { shared, seats, preparer, report }
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || run(&shared)).expect("the system starts a thread")
+        };
+        let mut threads = Vec::new();
+        if shared.options.preparing == Preparing::Thread {
+            threads.push(start("corewal-prepare", |shared| {
+                prepare::run(&shared.recipe, &shared.bell, || {
+                    shared.shards.iter().map(|shard| &shard.segments)
+                });
+            }));
+            if shared.options.hooks.want_thread() {
+                threads.push(start("corewal-hooks", hooks::run));
+            }
+        }
+        Self { shared, seats, threads, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -204,6 +212,7 @@ impl Log {
         if stamp.epoch >= self.shared.epochs.first() {
             return match self.frontier(stamp.shard) {
                 None => Standing::Unknown,
+                Some(_) if stamp.seq <= record.released_seq => Standing::Released,
                 Some(frontier) if stamp.seq <= frontier => Standing::Durable,
                 Some(_) => Standing::Pending,
             };
@@ -251,9 +260,10 @@ impl Log {
         self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
     }
 
-    /// Prepares one segment for each shard that has too few; true if any was prepared. For logs with
-    /// [`Preparing::Manual`].
+    /// Prepares one segment for each shard that has too few; true if any was prepared. Calls the hooks that are
+    /// due. For logs with [`Preparing::Manual`].
     pub fn prepare(&self) -> bool {
+        hooks::call(&self.shared);
         let mut any = false;
         for shard in &self.shared.shards {
             any |= self.shared.recipe.step(&shard.segments) == Progress::Prepared;
@@ -266,7 +276,7 @@ impl Log {
     /// # Errors
     /// [`CloseError`].
     pub fn close(mut self) -> Result<CloseReport, CloseError> {
-        self.stop_preparing();
+        self.stop_threads();
         let untaken =
             self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
         let mut manifests = self.shared.manifests();
@@ -277,7 +287,7 @@ impl Log {
             let end = if untaken { End::Untouched } else { End::Written };
             self.end_shard(index, end, &mut next, &mut report);
         }
-        manifests.write(next)?;
+        manifests.write(next).map_err(IoFault::from)?;
         Ok(report)
     }
 
@@ -304,7 +314,10 @@ impl Log {
         if let (Some(current), Some(last)) = (record.current, desk.durable) {
             record.next_batch = record.next_batch.max(last.number.next());
             record.next_seq = record.next_seq.max(last.last_seq.next());
-            record.runs.push(end_run(current, last, incarnation, first_epoch));
+            // Else all that was written is released.
+            if last.number >= current.first_batch {
+                record.runs.push(end_run(current, last, incarnation, first_epoch));
+            }
         }
         record.current = None;
         record.durable_batch = BatchNumber(0);
@@ -312,12 +325,13 @@ impl Log {
         report.closed.push((shared.shard, shared.frontier.get()));
     }
 
-    fn stop_preparing(&mut self) {
+    fn stop_threads(&mut self) {
         self.shared.bell.stop();
+        self.shared.hook_bell.stop();
         self.shared.shards.iter().for_each(|shard| shard.segments.interrupt());
-        if let Some(preparer) = self.preparer.take() {
+        for thread in self.threads.drain(..) {
             // A panic in there is a bug that its own message tells of; the log can be recovered.
-            let _ = preparer.join();
+            let _ = thread.join();
         }
     }
 }
@@ -332,7 +346,7 @@ enum End {
 impl Drop for Log {
     /// Like a crash, without a [`close`](Log::close).
     fn drop(&mut self) {
-        self.stop_preparing();
+        self.stop_threads();
     }
 }
 

@@ -122,16 +122,43 @@ pub(crate) fn sync(layout: &Layout) -> Result<(), IoFault> {
 }
 
 /// Writes manifests, one generation after the other.
+///
+/// After the first failure that leaves open what is durable it writes no more: a manifest that is told of as
+/// failed must not become the one before the newest.
 #[derive(Debug)]
 pub(crate) struct ManifestWriter {
     layout: Layout,
     written: Manifest,
+    /// The latch: the first cause stays.
+    failed: Option<IoFault>,
+}
+
+/// Why a manifest was not written, as far as is known.
+#[derive(Debug)]
+pub(crate) struct WriteFault {
+    pub(crate) fault: IoFault,
+    pub(crate) fate: Fate,
+}
+
+/// What is known of a manifest whose writing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing has changed.
+    Unwritten,
+    /// It may be durable or not.
+    Unknown,
+}
+
+impl From<WriteFault> for IoFault {
+    fn from(fault: WriteFault) -> Self {
+        fault.fault
+    }
 }
 
 impl ManifestWriter {
     /// Goes on after `written`, which is durable.
     pub(crate) fn after(layout: Layout, written: Manifest) -> Self {
-        Self { layout, written }
+        Self { layout, written, failed: None }
     }
 
     /// Creates a log: generations 1 and 2 are durable when this returns, and no segment exists.
@@ -148,34 +175,58 @@ impl ManifestWriter {
         &self.written
     }
 
+    /// Whether no manifest can be written any more.
+    pub(crate) fn check_latch(&self) -> Result<(), IoFault> {
+        match &self.failed {
+            None => Ok(()),
+            Some(fault) => Err(fault.clone()),
+        }
+    }
+
     /// Writes `next` as the next generation; it is durable when this returns.
-    ///
-    /// After an error it is unknown whether it is: the caller must stop and recover.
-    pub(crate) fn write(&mut self, mut next: Manifest) -> Result<(), IoFault> {
+    pub(crate) fn write(&mut self, mut next: Manifest) -> Result<(), WriteFault> {
+        let unknown = |fault| WriteFault { fault, fate: Fate::Unknown };
+        self.check_latch().map_err(unknown)?;
         next.generation = self.written.generation.next();
-        write(&self.layout, &next)?;
+        if let Err(fault) = write(&self.layout, &next) {
+            if fault.fate == Fate::Unknown {
+                self.failed = Some(fault.fault.clone());
+            }
+            return Err(fault);
+        }
         self.written = next;
         Ok(())
     }
 }
 
 /// Temporary file, fsync, rename over the generation before the last, fsync of the directory.
-fn write(layout: &Layout, manifest: &Manifest) -> Result<(), IoFault> {
+fn write(layout: &Layout, manifest: &Manifest) -> Result<(), WriteFault> {
     let encoded = manifest.encode();
-    let next = layout.manifest_next();
-    let file = next_file(layout, encoded.len() as u64)?;
-    let len = file.len().doing("stat", &next)?.max(encoded.len() as u64);
-    let len = usize::try_from(len).map_err(io::Error::other).doing("stat", &next)?;
-    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
-    block[..encoded.len()].copy_from_slice(&encoded);
-    file.write_at(&block, 0).doing("write", &next)?;
-    file.sync_all().doing("sync", &next)?;
-    let slot = layout.manifest(manifest.generation);
-    layout.disk.rename(&next, &slot).doing("rename", &next)?;
-    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
+    let file = next_file(layout, encoded.len() as u64)
+        .map_err(|fault| WriteFault { fault, fate: Fate::Unwritten })?;
+    put(layout, manifest.generation, &encoded, &file)
+        .map_err(|fault| WriteFault { fault, fate: Fate::Unknown })?;
     // Space for the generation after this one. Without it the next write may fail on a full disk, and says so.
     let _ = next_file(layout, NEXT_LEN);
     Ok(())
+}
+
+fn put(
+    layout: &Layout,
+    generation: Generation,
+    encoded: &[u8],
+    file: &File,
+) -> Result<(), IoFault> {
+    let next = layout.manifest_next();
+    let len = file.len().doing("stat", &next)?.max(encoded.len() as u64);
+    let len = usize::try_from(len).map_err(io::Error::other).doing("stat", &next)?;
+    let mut block = Block::zeroed(len.next_multiple_of(BLOCK_ALIGN));
+    block[..encoded.len()].copy_from_slice(encoded);
+    file.write_at(&block, 0).doing("write", &next)?;
+    file.sync_all().doing("sync", &next)?;
+    let slot = layout.manifest(generation);
+    layout.disk.rename(&next, &slot).doing("rename", &next)?;
+    layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)
 }
 
 /// The file that the next manifest is written to, with at least `len` bytes allocated.

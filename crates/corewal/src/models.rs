@@ -61,16 +61,16 @@ fn dropped(index: u16) -> SeatState {
 #[test]
 fn a_published_frontier_is_not_ahead_of_what_it_covers() {
     explore(4, || {
-        let frontier = Arc::new(Published::new(Seq(0)));
+        let frontier = Arc::new(Published::new(corewal_format::BatchNumber(0), Seq(0)));
         let covered = Arc::new(AtomicU64::new(0));
         let writer = {
             let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
             thread::spawn(move || {
                 for seq in 1..=2 {
                     covered.store(seq, Ordering::Relaxed);
-                    frontier.advance(Seq(seq));
+                    frontier.advance(corewal_format::BatchNumber(seq), Seq(seq));
                 }
-                frontier.advance(Seq(1));
+                frontier.advance(corewal_format::BatchNumber(1), Seq(1));
             })
         };
         let first = frontier.get();
@@ -187,8 +187,8 @@ fn a_sleeping_writer_is_woken_for_an_epoch() {
         let (board, durable) = board(1);
         let shard = Arc::new(ShardShared {
             shard: ShardId(0),
-            frontier: Published::new(Seq(0)),
-            segments: SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new()),
+            frontier: Published::new(corewal_format::BatchNumber(0), Seq(0)),
+            segments: SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0),
             start: Start { first_batch: corewal_format::BatchNumber(1), first_seq: Seq(1) },
             desk: Mutex::new(Desk::default()),
         });
@@ -276,7 +276,7 @@ fn recipe() -> Recipe {
 }
 
 fn queue() -> Arc<SegmentQueue> {
-    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new()))
+    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0))
 }
 
 /// Whoever takes a segment and rings gets another one: the preparer does not sleep through a bell. It ends when

@@ -1,15 +1,19 @@
 //! What a log is opened with; validated once, never clamped.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corewal_disk::{Disk, Engine, RealDisk};
 use corewal_format::{
-    BATCH_HEADER_LEN, ENTRY_HEADER_LEN, HEADER_BLOCKS, MAX_BLOCK_LEN, MAX_SEGMENT_LEN,
+    BATCH_HEADER_LEN, ENTRY_HEADER_LEN, Epoch, HEADER_BLOCKS, MAX_BLOCK_LEN, MAX_SEGMENT_LEN,
     MIN_BLOCK_LEN, SchemaId, padded,
 };
+
+use crate::SealedSegment;
+use crate::keep::Hooks;
 
 /// How a log is opened. Every field has a default that is good on a local disk.
 ///
@@ -42,6 +46,8 @@ pub struct Options {
     pub(crate) schema: SchemaId,
     pub(crate) lock_patience: Duration,
     pub(crate) preparing: Preparing,
+    pub(crate) spare_segments: usize,
+    pub(crate) hooks: Hooks,
 }
 
 /// How a batch is made durable.
@@ -128,6 +134,8 @@ impl Options {
             schema: SchemaId(0),
             lock_patience: Duration::from_secs(2),
             preparing: Preparing::default(),
+            spare_segments: 8,
+            hooks: Hooks::default(),
         }
     }
 
@@ -273,6 +281,43 @@ impl Options {
         self
     }
 
+    /// How many files of released segments each shard keeps for use under new numbers; the others are removed.
+    #[must_use]
+    pub fn spare_segments(mut self, files: usize) -> Self {
+        self.spare_segments = files;
+        self
+    }
+
+    /// Called when a checkpoint is durable, with its epoch, by the thread that made it. A panic in it is
+    /// contained.
+    #[must_use]
+    pub fn on_checkpoint(mut self, hook: impl Fn(Epoch) + Send + Sync + 'static) -> Self {
+        self.hooks.checkpoint = Some(Arc::new(hook));
+        self
+    }
+
+    /// Called when the full segments with entries above the last checkpoint have `limit` bytes or more, with
+    /// how many they have: time for another one. Called once, and again when a checkpoint has brought it below
+    /// the limit. Runs on a thread of the log's own; a panic in it is contained.
+    #[must_use]
+    pub fn on_growth(mut self, limit: u64, hook: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        self.hooks.growth = Some((limit, Arc::new(hook)));
+        self
+    }
+
+    /// Takes each segment that is full and durable, or was ended by a recovery, before it can be released: to
+    /// copy it somewhere else. Until the call returns `Ok` the segment stays, and the call is made again after
+    /// a while; after a restart it is made again for every segment that is still there. Runs on a thread of the
+    /// log's own; a panic counts as an error, which [`Retention`](crate::Retention) shows.
+    #[must_use]
+    pub fn archive(
+        mut self,
+        archive: impl Fn(&SealedSegment) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.archive = Some(Arc::new(archive));
+        self
+    }
+
     /// Memory of one shard's blocks, in bytes; a batch above the write size comes on top while it is in flight.
     #[must_use]
     pub fn shard_memory(&self) -> usize {
@@ -390,6 +435,7 @@ impl fmt::Debug for Options {
             .field("depth", &self.depth)
             .field("sync_method", &self.sync_method)
             .field("policy", &self.policy)
+            .field("hooks", &self.hooks)
             .finish_non_exhaustive()
     }
 }

@@ -39,16 +39,19 @@ pub(crate) struct Prepared {
 pub(crate) enum Fill {
     /// Written once, so that a write changes no metadata.
     Written,
-    /// Allocated only: taken before it was filled, because the writer was waiting.
+    /// Allocated, and perhaps not all of them written: taken before it was filled, because the writer was
+    /// waiting, or of an earlier incarnation.
     Allocated,
 }
 
-/// A file of an earlier incarnation that belongs to no run and can be used again.
+/// A file that belongs to no run any more and can be used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Leftover {
     pub(crate) number: SegmentNumber,
     /// Its size, in bytes.
     pub(crate) len: u64,
+    /// What is known of its blocks.
+    pub(crate) fill: Fill,
 }
 
 /// The prepared segments of one shard.
@@ -74,6 +77,8 @@ struct QueueState {
     /// Why the last preparing failed.
     fault: Option<IoFault>,
     recycled: u64,
+    /// Bytes of all files of the shard.
+    disk_len: u64,
     /// The writer that stands still for want of a segment; it is woken when there is one, or a fault.
     waiting: Option<Thread>,
     /// A file whose preparing failed and that could not be removed; its number is free only without it.
@@ -81,8 +86,16 @@ struct QueueState {
 }
 
 impl SegmentQueue {
-    pub(crate) fn new(shard: ShardId, first: SegmentNumber, leftovers: Vec<Leftover>) -> Self {
+    /// With `run_len` bytes in the files of earlier runs.
+    pub(crate) fn new(
+        shard: ShardId,
+        first: SegmentNumber,
+        leftovers: Vec<Leftover>,
+        run_len: u64,
+    ) -> Self {
+        let disk_len = run_len + leftovers.iter().map(|it| it.len).sum::<u64>();
         let state = QueueState {
+            disk_len,
             ready: VecDeque::new(),
             next: first,
             leftovers,
@@ -152,6 +165,26 @@ impl SegmentQueue {
         self.lock().recycled
     }
 
+    /// Takes files that belong to no run any more, and gives those back that are above the limit.
+    pub(crate) fn spare(&self, mut files: Vec<Leftover>, limit: usize) -> Vec<Leftover> {
+        let mut state = self.lock();
+        let room = limit.saturating_sub(state.leftovers.len()).min(files.len());
+        let excess = files.split_off(room);
+        state.leftovers.extend(files);
+        excess
+    }
+
+    /// A file of so many bytes was removed.
+    pub(crate) fn forget(&self, len: u64) {
+        let mut state = self.lock();
+        state.disk_len = state.disk_len.saturating_sub(len);
+    }
+
+    /// Bytes of all files of the shard.
+    pub(crate) fn disk_len(&self) -> u64 {
+        self.lock().disk_len
+    }
+
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,7 +238,7 @@ impl Recipe {
             (state.next, leftover.map_or(len, |it| it.len), leftover)
         };
         let prepared = match leftover {
-            Some(old) => self.recycle(queue.shard, old.number, number, len),
+            Some(old) => self.recycle(queue, old, number),
             None => self.create(queue, number, len),
         };
         let mut state = queue.lock();
@@ -216,13 +249,17 @@ impl Recipe {
             Ok(prepared) => {
                 state.next = number.next();
                 state.fault = None;
-                state.recycled += u64::from(leftover.is_some());
+                match leftover {
+                    Some(_) => state.recycled += 1,
+                    None => state.disk_len += prepared.len,
+                }
                 queue.ready_len.fetch_add(prepared.len, Ordering::AcqRel);
                 state.ready.push_back(prepared);
                 queue.wanted.store(false, Ordering::Release);
                 Progress::Prepared
             }
             Err(fault) => {
+                state.disk_len -= leftover.map_or(0, |it| it.len);
                 state.fault = Some(fault);
                 Progress::Failed
             }
@@ -255,13 +292,8 @@ impl Recipe {
         }
     }
 
-    /// A new file.
-    fn create(
-        &self,
-        queue: &SegmentQueue,
-        number: SegmentNumber,
-        len: u64,
-    ) -> Result<Prepared, IoFault> {
+    /// Removes what an earlier preparing has left under the next number.
+    fn clear(&self, queue: &SegmentQueue) -> Result<(), IoFault> {
         // Taken in a statement of its own: in the condition, the state would stay locked.
         let unremoved = queue.lock().unremoved.take();
         if let Some(number) = unremoved
@@ -270,16 +302,31 @@ impl Recipe {
             queue.lock().unremoved = Some(number);
             return Err(fault);
         }
+        Ok(())
+    }
+
+    /// The number is prepared again, in another file: none is skipped inside a run.
+    fn give_up(&self, queue: &SegmentQueue, number: SegmentNumber) {
+        if self.remove(queue.shard, number).is_err() {
+            queue.lock().unremoved = Some(number);
+        }
+    }
+
+    /// A new file.
+    fn create(
+        &self,
+        queue: &SegmentQueue,
+        number: SegmentNumber,
+        len: u64,
+    ) -> Result<Prepared, IoFault> {
+        self.clear(queue)?;
         let path = self.layout.segment(queue.shard, number);
         let file = self.open(&path, Open::CREATE).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
-                // The number is prepared again, in a new file: none is skipped inside a run.
                 drop(file);
-                if self.remove(queue.shard, number).is_err() {
-                    queue.lock().unremoved = Some(number);
-                }
+                self.give_up(queue, number);
                 Err(fault)
             }
         }
@@ -300,34 +347,56 @@ impl Recipe {
         self.fill(queue, file, len).doing("fill", path)
     }
 
-    /// A file of an earlier incarnation under a new number. Its headers are zero, durably, before it gets the
-    /// new name; so nothing of its earlier life is ever taken for the new one.
+    /// A file that belongs to no run any more under a new number. Its headers are zero, durably, before it gets
+    /// the new name; so nothing of its earlier life is ever taken for the new one.
     fn recycle(
         &self,
-        shard: ShardId,
-        old: SegmentNumber,
+        queue: &SegmentQueue,
+        old: Leftover,
         number: SegmentNumber,
-        len: u64,
     ) -> Result<Prepared, IoFault> {
-        let old_path = self.layout.segment(shard, old);
+        self.clear(queue)?;
+        let shard = queue.shard;
+        let old_path = self.layout.segment(shard, old.number);
         let path = self.layout.segment(shard, number);
-        let file = self.open(&old_path, Open::WRITE).doing("open", &old_path)?;
-        let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
-        file.write_at(&headers, 0).doing("write", &old_path)?;
-        file.sync_all().doing("sync", &old_path)?;
-        self.layout.disk.rename(&old_path, &path).doing("rename", &old_path)?;
+        let wiped = self.wipe(&old_path);
+        let file = match wiped {
+            Ok(file) => file,
+            Err(fault) => {
+                // It is no use any more, and belongs to nobody; the next opening looks after it if it stays.
+                let _ = self.layout.disk.remove(&old_path);
+                return Err(fault);
+            }
+        };
         let renewed = self
-            .sync_folder(shard)
-            .and_then(|()| self.write_header(shard, number, len, &file, &path))
-            .and_then(|()| file.sync_all().doing("sync", &path));
+            .layout
+            .disk
+            .rename(&old_path, &path)
+            .doing("rename", &old_path)
+            .and_then(|()| self.sync_folder(shard))
+            .and_then(|()| self.write_header(shard, number, old.len, &file, &path))
+            .and_then(|()| file.sync_all().doing("sync", &path))
+            .and_then(|()| match old.fill {
+                Fill::Written => Ok(Fill::Written),
+                Fill::Allocated => self.fill(queue, &file, old.len).doing("fill", &path),
+            });
         match renewed {
-            Ok(()) => Ok(Prepared { number, file, len, fill: Fill::Written }),
+            Ok(fill) => Ok(Prepared { number, file, len: old.len, fill }),
             Err(fault) => {
                 drop(file);
-                self.remove(shard, number)?;
+                self.give_up(queue, number);
                 Err(fault)
             }
         }
+    }
+
+    /// Zeroes both copies of the header, durably.
+    fn wipe(&self, path: &Path) -> Result<File, IoFault> {
+        let file = self.open(path, Open::WRITE).doing("open", path)?;
+        let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
+        file.write_at(&headers, 0).doing("write", path)?;
+        file.sync_all().doing("sync", path)?;
+        Ok(file)
     }
 
     fn write_header(
@@ -402,7 +471,7 @@ impl Bell {
         self.rung.notify_one();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.lock().stop
     }
 
@@ -411,7 +480,7 @@ impl Bell {
     }
 
     /// Waits for work, at most `patience`; false when the thread is to end.
-    fn wait(&self, patience: Option<Duration>) -> bool {
+    pub(crate) fn wait(&self, patience: Option<Duration>) -> bool {
         let mut state = self.lock();
         loop {
             if state.stop {

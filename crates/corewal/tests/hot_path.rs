@@ -186,6 +186,16 @@ fn an_append_makes_no_call_and_a_batch_at_most_two() {
             assert!(calls <= 2 * batches, "{engine:?}: {calls} calls for {batches} batches");
 
             let before = writer.stats();
+            for _ in 0..300 {
+                let stamp = writer.append_bytes(Kind::PUT, &[7; 128]).unwrap();
+                writer.wait(stamp).unwrap();
+            }
+            let after = writer.stats();
+            let calls = after.ring_calls - before.ring_calls;
+            println!("{engine:?}: {calls} calls for 300 commits that are waited for");
+            assert_eq!(calls, 300, "{engine:?}");
+
+            let before = writer.stats();
             for _ in 0..1000 {
                 assert!(matches!(writer.turn().unwrap(), Turn::Idle(_)));
             }

@@ -96,6 +96,11 @@ impl Ring for RecordedRing {
         self.inner.wait(timeout)
     }
 
+    fn submit_and_wait(&mut self) -> io::Result<()> {
+        self.begin_queued();
+        self.inner.submit_and_wait()
+    }
+
     fn in_flight(&self) -> usize {
         self.inner.in_flight()
     }

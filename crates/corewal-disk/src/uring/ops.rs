@@ -97,6 +97,24 @@ impl Op {
         }
     }
 
+    /// Whether nothing but one write is needed, and no part of it was handed over.
+    pub(super) fn is_one_durable_write(&self) -> bool {
+        self.dsync && self.issued == 0 && self.len <= PART_LEN
+    }
+
+    /// The whole write, done by the caller.
+    pub(super) fn write_by(&mut self, write: impl FnOnce(&[u8], u64) -> io::Result<usize>) {
+        let block = self.block.as_ref().expect("a write has a block");
+        self.issued = self.len;
+        match write(&block[..self.len], self.at) {
+            Ok(written) => {
+                self.written = written;
+                self.short = written < self.len;
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
     /// After a failure nothing more is handed over; above all no sync, which would bless a short
     /// write.
     pub(super) fn next_step(&self) -> Step {

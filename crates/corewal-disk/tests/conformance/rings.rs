@@ -47,6 +47,46 @@ pub(crate) fn writes_read_back(subject: &Subject) {
     }
 }
 
+/// Alone, where a tenant may take a shorter way; too long for it; with company; and to a file that is released
+/// meanwhile.
+pub(crate) fn a_write_that_is_awaited_is_complete(subject: &Subject) {
+    for durability in DURABILITIES {
+        let path = subject.path(&format!("{durability:?}"));
+        let file = subject.disk.open(&path, Open::CREATE).unwrap();
+        let mut ring = subject.ring(4);
+        let slot = ring.register(&file).unwrap();
+        let mut completions = Vec::new();
+        ring.submit_and_wait().unwrap();
+        for (token, len) in [(1, 2 * UNIT), (2, LARGE), (3, 2 * UNIT)] {
+            let block = block(len, token);
+            ring.push(write(token as u64, slot, block, 0, durability)).unwrap();
+            if token == 3 {
+                ring.release(slot);
+            }
+            assert_eq!(ring.in_flight(), 1);
+            while ring.in_flight() > 0 {
+                ring.submit_and_wait().unwrap();
+                ring.reap(&mut completions).unwrap();
+            }
+            let completion = completions.pop().unwrap();
+            assert_eq!((completion.token, written(&completion)), (Token(token as u64), len));
+            let bytes = completion.block.unwrap();
+            assert_pattern(&bytes, token);
+            assert_eq!(subject.read(&path)[..len], bytes[..]);
+        }
+        let slot = ring.register(&file).unwrap();
+        for token in 0..4 {
+            let block = block(UNIT, token);
+            ring.push(write(token as u64, slot, block, at(token), durability)).unwrap();
+        }
+        while ring.in_flight() > 0 {
+            ring.submit_and_wait().unwrap();
+            ring.reap(&mut completions).unwrap();
+        }
+        assert_eq!(completions.len(), 4);
+    }
+}
+
 /// Writes of different lengths, and syncs between them, in whatever order they complete. A mistake
 /// seen in other logs: the completion of a write is taken for a sync's.
 pub(crate) fn completions_are_told_apart_by_token(subject: &Subject) {

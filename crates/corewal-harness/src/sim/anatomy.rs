@@ -24,6 +24,8 @@ pub(crate) struct Seal {
 #[derive(Clone, Debug)]
 pub(crate) struct Seals {
     pub(crate) incarnation: Incarnation,
+    /// The first batch of each shard.
+    pub(crate) firsts: Vec<(ShardId, BatchNumber)>,
     pub(crate) shards: Vec<(ShardId, Vec<Seal>)>,
 }
 
@@ -163,7 +165,8 @@ impl Anatomy {
             let first = current.first_segment;
             for found in self.headers(manifest.log, *shard, manifest.incarnation, first) {
                 let header = found.header;
-                let Some(index) = header.number.0.checked_sub(current.first_batch.0) else {
+                let begun = seals.firsts.iter().find(|(of, _)| of == shard);
+                let Some(index) = begun.and_then(|it| header.number.0.checked_sub(it.1.0)) else {
                     continue;
                 };
                 let Ok(index) = usize::try_from(index) else { continue };

@@ -47,6 +47,8 @@ pub enum Finding {
         /// What came of it.
         outcome: String,
     },
+    /// Something was released that must not be, or was refused without a reason.
+    Release(String),
     /// The answer about an entry is wrong.
     Standing(Stamp, String),
     /// The engine panicked.
@@ -73,6 +75,7 @@ impl fmt::Display for Finding {
                 write!(f, "{damage}: not refused, although {witness}")
             }
             Self::TooMuch { damage, outcome } => write!(f, "{damage}: {outcome}"),
+            Self::Release(what) => f.write_str(what),
             Self::Standing(stamp, what) => write!(f, "standing of {stamp}: {what}"),
             Self::Panicked(message) => write!(f, "panic: {message}"),
         }

@@ -149,6 +149,8 @@ pub struct Geometry {
     pub buffered: bool,
     /// The ring completes inside of submit.
     pub blocking: bool,
+    /// Files of released segments that are kept for use.
+    pub spare: usize,
 }
 
 /// How long a shard is idle before it vouches.
@@ -171,6 +173,7 @@ impl Geometry {
             policy: Policy::EveryBatch,
             buffered: false,
             blocking: false,
+            spare: 2,
         }
     }
 
@@ -206,6 +209,7 @@ impl Geometry {
             .vouch_after(VOUCH_AFTER)
             .sync_method(self.method)
             .policy(self.policy)
+            .spare_segments(self.spare)
             .access(if self.buffered { AccessWish::Buffered } else { AccessWish::Direct })
     }
 }
@@ -243,6 +247,20 @@ pub enum Op {
     Read,
     /// The disk has so much room more than it holds, in KiB; or no limit.
     Room(Option<u16>),
+    /// The last epoch but so many is held elsewhere.
+    Checkpoint(u64),
+    /// An epoch that is not committed is said to be held elsewhere.
+    CheckpointAhead,
+    /// A shard lets go of this part of what it has given out, in sixteenths.
+    ReleaseBefore(u16, u64),
+    /// A shard appends its state.
+    State(u16),
+    /// A shard lets go of what is before its last state.
+    ReleaseTo(u16),
+    /// A reader pins: everything, the committed epoch, or the frontier of a shard.
+    Pin(u16, u64),
+    /// The reader that has pinned first lets go.
+    Unpin,
     /// The shard's writer is closed.
     CloseWriter(u16),
     /// The shard's writer is dropped.
@@ -354,7 +372,7 @@ const KINDS: [FaultKind; 5] = [
 
 type Maker = fn(&mut Rng, u16, &Geometry) -> Op;
 
-const MAKERS: [(u64, Maker); 16] = [
+const MAKERS: [(u64, Maker); 23] = [
     (30, |rng, shard, geometry| {
         let len = match rng.below(10) {
             0..6 => rng.below(120),
@@ -372,7 +390,14 @@ const MAKERS: [(u64, Maker); 16] = [
     (3, |_, shard, _| Op::Vouch(shard)),
     (3, |_, _, _| Op::Idle),
     (8, |_, _, _| Op::Prepare),
-    (3, |_, shard, _| Op::Rotate(shard)),
+    (5, |_, shard, _| Op::Rotate(shard)),
+    (6, |rng, _, _| Op::Checkpoint(if rng.chance(75) { 0 } else { rng.below(3) })),
+    (1, |_, _, _| Op::CheckpointAhead),
+    (2, |rng, shard, _| Op::ReleaseBefore(shard, rng.below(18))),
+    (2, |_, shard, _| Op::State(shard)),
+    (2, |_, shard, _| Op::ReleaseTo(shard)),
+    (2, |rng, shard, _| Op::Pin(shard, rng.below(3))),
+    (2, |_, _, _| Op::Unpin),
     (4, |rng, _, _| Op::Advance(u32::from(rng.small(400)))),
     (2, |_, _, _| Op::Read),
     (1, |_, shard, _| Op::CloseWriter(shard)),
@@ -432,6 +457,7 @@ impl Swarm {
             policy,
             buffered: !direct || rng.chance(30),
             blocking: rng.chance(10),
+            spare: rng.index(4),
         };
         Self {
             faults,

@@ -5,6 +5,7 @@
 //! | `history` | what is done, as data: drawn from a seed, and shown for replay |
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
+//! | `releasing` | what a session lets go of |
 //! | `payload` | what entries are made of |
 //! | `reading` | a whole log, read |
 //! | `anatomy` | what stands on the disk, read by the format alone |
@@ -21,6 +22,7 @@ mod finding;
 mod history;
 mod payload;
 mod reading;
+mod releasing;
 mod session;
 mod shrink;
 mod small;

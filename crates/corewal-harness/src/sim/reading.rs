@@ -1,8 +1,8 @@
 //! Reading a whole log, by a recovery or beside a writer.
 
-use corewal::{Epoch, LogReader, RecoverError, Recovery};
+use corewal::{Checkpoint, Epoch, LogReader, RecoverError, Recovery};
 
-use crate::{Item, Recovered, Violation};
+use crate::{Item, Mark, Recovered, Violation};
 
 /// Why a log was not read to its end.
 #[derive(Debug)]
@@ -14,6 +14,7 @@ pub(crate) enum Unread {
 /// What gives entries.
 pub(crate) trait Entries {
     fn committed(&self) -> Epoch;
+    fn last_checkpoint(&self) -> Option<Mark>;
     fn next_item(&mut self) -> Result<Option<(Item, bool)>, RecoverError>;
 }
 
@@ -27,7 +28,15 @@ fn item(entry: &corewal::Entry<'_>) -> (Item, bool) {
     (item, entry.is_committed())
 }
 
+fn mark(checkpoint: Option<&Checkpoint>) -> Option<Mark> {
+    checkpoint.map(|it| (it.epoch, it.bytes.as_slice().into()))
+}
+
 impl Entries for Recovery {
+    fn last_checkpoint(&self) -> Option<Mark> {
+        mark(self.checkpoint())
+    }
+
     fn committed(&self) -> Epoch {
         self.report().committed_epoch
     }
@@ -38,6 +47,10 @@ impl Entries for Recovery {
 }
 
 impl Entries for LogReader {
+    fn last_checkpoint(&self) -> Option<Mark> {
+        mark(self.checkpoint())
+    }
+
     fn committed(&self) -> Epoch {
         self.report().committed_epoch
     }
@@ -49,7 +62,8 @@ impl Entries for LogReader {
 
 /// Reads everything.
 pub(crate) fn read(entries: &mut impl Entries) -> Result<Recovered, Unread> {
-    let mut recovered = Recovered { committed: entries.committed(), ..Recovered::default() };
+    let (committed, checkpoint) = (entries.committed(), entries.last_checkpoint());
+    let mut recovered = Recovered { committed, checkpoint, ..Recovered::default() };
     let mut is_beginning = true;
     while let Some((item, is_committed)) = entries.next_item().map_err(Unread::Refused)? {
         is_beginning &= is_committed;

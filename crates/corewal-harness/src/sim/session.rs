@@ -1,15 +1,15 @@
 //! One open log with its writers, and what it shows after every call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Epoch, EpochError, Incarnation, Kind, Log, SegmentNumber, Seq, ShardId,
-    ShardWriter, Stamp, Turn,
+    AppendError, Epoch, EpochError, Incarnation, Kind, Log, Pin, PinFrom, SegmentNumber, Seq,
+    ShardId, ShardWriter, Stamp, StateMark, Turn,
 };
 use corewal_disk::sim::SimDisk;
-use corewal_format::HEADER_BLOCKS;
+use corewal_format::{HEADER_BLOCKS, ShardRecord};
 
 use crate::sim::Finding;
 use crate::sim::anatomy::{Anatomy, Seal, Seals};
@@ -51,15 +51,16 @@ pub(crate) struct Excuses {
 pub(crate) struct Session<'a> {
     pub(crate) log: Log,
     pub(crate) desks: Vec<Desk>,
-    disk: Arc<SimDisk>,
-    ledger: &'a mut Ledger,
-    clock: &'a mut u64,
-    excuses: Excuses,
+    pub(super) disk: Arc<SimDisk>,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) clock: &'a mut u64,
+    pub(super) excuses: Excuses,
     committed: Epoch,
     /// Up to which epoch the log has asked its shards to close.
     requested: Epoch,
     /// What was known when each batch was sealed.
     pub(crate) seals: Seals,
+    pub(super) pins: VecDeque<(Pin, PinFrom)>,
 }
 
 /// The writer of a shard, and what it has shown.
@@ -70,7 +71,8 @@ pub(crate) struct Desk {
     epoch: Epoch,
     acknowledged: Seq,
     has_failed: bool,
-    given: Vec<Stamp>,
+    pub(super) given: Vec<Stamp>,
+    pub(super) state: Option<StateMark>,
     rotations: u64,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
@@ -110,8 +112,13 @@ impl<'a> Session<'a> {
             excuses,
             committed,
             requested: Epoch(0),
-            seals: Seals { incarnation, shards: Vec::new() },
+            seals: Seals { incarnation, firsts: Vec::new(), shards: Vec::new() },
+            pins: VecDeque::new(),
         };
+        if let Some(manifest) = Anatomy::of(&session.disk).manifest() {
+            let first = |record: &ShardRecord| Some((record.shard, record.current?.first_batch));
+            session.seals.firsts = manifest.shards.iter().filter_map(first).collect();
+        }
         for seat in seats {
             let shard = seat.shard();
             let writer = seat.sit().map_err(|error| session.trouble(&error))?;
@@ -121,6 +128,7 @@ impl<'a> Session<'a> {
                 acknowledged: writer.frontier(),
                 has_failed: false,
                 given: Vec::new(),
+                state: None,
                 rotations: 0,
                 reserved: None,
                 seals: Vec::new(),
@@ -135,7 +143,7 @@ impl<'a> Session<'a> {
     }
 
     /// Something failed: is there a reason for it?
-    fn trouble(&self, error: &dyn std::fmt::Display) -> Stop {
+    pub(super) fn trouble(&self, error: &dyn std::fmt::Display) -> Stop {
         if self.disk.is_stopped() {
             Stop::Cut
         } else if self.excuses.faults {
@@ -145,7 +153,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn desk(&mut self, shard: u16) -> usize {
+    pub(super) fn desk(&mut self, shard: u16) -> usize {
         usize::from(shard) % self.desks.len()
     }
 
@@ -222,11 +230,23 @@ impl<'a> Session<'a> {
 
     /// Appends an entry; false if there was no room for it.
     pub(crate) fn append(&mut self, shard: u16, payload: &[u8]) -> Result<bool, Stop> {
+        let append = |writer: &mut ShardWriter| writer.append_bytes(Kind::PUT, payload);
+        self.append_by(shard, Kind::PUT, payload, append)
+    }
+
+    /// Appends an entry in some way.
+    pub(super) fn append_by(
+        &mut self,
+        shard: u16,
+        kind: Kind,
+        payload: &[u8],
+        append: impl FnOnce(&mut ShardWriter) -> Result<Stamp, AppendError>,
+    ) -> Result<bool, Stop> {
         let index = self.desk(shard);
         let before = self.before(index);
         let Some(writer) = &mut self.desks[index].writer else { return Ok(false) };
         *self.clock += 1;
-        let result = writer.append_bytes(Kind::PUT, payload);
+        let result = append(writer);
         let has_failed = self.desks[index].has_failed;
         match result {
             Ok(stamp) => {
@@ -234,7 +254,7 @@ impl<'a> Session<'a> {
                     let what = format!("{stamp} was accepted");
                     return Err(Finding::AfterFailure(stamp.shard, what).into());
                 }
-                self.ledger.appended(*self.clock, stamp, Kind::PUT, payload);
+                self.ledger.appended(*self.clock, stamp, kind, payload);
                 self.desks[index].given.push(stamp);
                 self.note(index, &before)?;
                 self.desks[index].reserved = self.desks[index].usage();
@@ -416,7 +436,7 @@ impl<'a> Session<'a> {
         Err(Finding::Stuck(format!("shard {shard} does not come to rest")).into())
     }
 
-    fn check_stopped(&self) -> Result<(), Stop> {
+    pub(super) fn check_stopped(&self) -> Result<(), Stop> {
         if self.disk.is_stopped() { Err(Stop::Cut) } else { Ok(()) }
     }
 
@@ -502,7 +522,7 @@ impl<'a> Session<'a> {
     pub(crate) fn into_seals(mut self) -> Seals {
         let shards =
             self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
-        Seals { incarnation: self.seals.incarnation, shards: shards.collect() }
+        Seals { shards: shards.collect(), ..self.seals }
     }
 
     /// Closes everything.
@@ -521,7 +541,7 @@ impl<'a> Session<'a> {
         }
         let shards =
             self.desks.iter_mut().map(|desk| (desk.shard, std::mem::take(&mut desk.seals)));
-        let seals = Seals { incarnation: self.seals.incarnation, shards: shards.collect() };
+        let seals = Seals { shards: shards.collect(), ..self.seals };
         let committed = self.log.committed_epoch();
         if committed > self.committed {
             self.ledger.committed(*self.clock, committed);

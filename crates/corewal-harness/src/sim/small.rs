@@ -38,14 +38,23 @@ pub enum Small {
     Barrier,
     /// The next segment is begun.
     Rotate,
+    /// An epoch is committed and held elsewhere, and a segment is prepared.
+    Checkpoint,
     /// The log is closed, and opened again with the next operation.
     Close,
     /// The log is dropped as it is, and opened again.
     Reopen,
 }
 
-const ALL: [Small; 6] =
-    [Small::Append, Small::Batch, Small::Barrier, Small::Rotate, Small::Close, Small::Reopen];
+const ALL: [Small; 7] = [
+    Small::Append,
+    Small::Batch,
+    Small::Barrier,
+    Small::Rotate,
+    Small::Checkpoint,
+    Small::Close,
+    Small::Reopen,
+];
 
 /// What was gone through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +155,12 @@ fn lives(geometry: &Geometry, workload: &[Small]) -> Vec<LifePlan> {
                 now.ops.extend((0..geometry.shards).map(Op::Turn));
             }
             Small::Rotate => now.ops.push(Op::Rotate(shard)),
+            Small::Checkpoint => {
+                now.ops.push(Op::RequestEpoch);
+                now.ops.extend((0..geometry.shards).map(Op::Turn));
+                now.ops.extend((0..geometry.shards).map(Op::Sync));
+                now.ops.extend([Op::Checkpoint(0), Op::Prepare]);
+            }
             Small::Close | Small::Reopen => {
                 now.end = if *op == Small::Close { End::Close } else { End::Drop };
                 lives.push(life(geometry));

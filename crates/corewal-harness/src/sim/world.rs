@@ -480,6 +480,16 @@ fn act(
             session.set_room(room);
             Ok(())
         }
+        Op::Checkpoint(back) => session.checkpoint(back),
+        Op::CheckpointAhead => session.checkpoint_ahead(),
+        Op::ReleaseBefore(shard, part) => session.release_before(shard, part),
+        Op::State(shard) => session.append_state(shard),
+        Op::ReleaseTo(shard) => session.release_to(shard),
+        Op::Pin(shard, what) => session.pin(shard, what),
+        Op::Unpin => {
+            session.unpin();
+            Ok(())
+        }
         Op::CloseWriter(shard) => session.close_writer(shard),
         Op::DropWriter(shard) => {
             session.drop_writer(shard);

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use corewal_format::Stamp;
+use corewal_format::{Seq, ShardId, Stamp};
 
 use crate::error::RecoverError;
+use crate::keep::Piece;
 use crate::recovery::stream::ShardStream;
 
 /// A k-way merge: the next entry is the one with the least stamp.
@@ -62,6 +63,24 @@ impl Merge {
                 Ok(Some(&self.streams[index]))
             }
         }
+    }
+
+    /// The stream that stands on the entry that [`advance`](Self::advance) has moved to.
+    pub(crate) fn current(&self) -> Option<&ShardStream> {
+        match self.state {
+            State::Behind(index) => Some(&self.streams[index]),
+            State::New | State::Done | State::Broken(_) => None,
+        }
+    }
+
+    /// What stands in which segment, of every shard, as far as it was read.
+    pub(crate) fn take_pieces(&mut self) -> Vec<(ShardId, Vec<Piece>)> {
+        self.streams.iter_mut().map(|it| (it.shard(), it.take_pieces())).collect()
+    }
+
+    /// The lowest seq that the next batch of a shard may start with; none at its end.
+    pub(crate) fn next_seq(&self, shard: ShardId) -> Option<Seq> {
+        self.streams.iter().find(|it| it.shard() == shard)?.next_seq()
     }
 
     pub(crate) fn read_len(&self) -> u64 {

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
-use corewal_format::{EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
+use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
 
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
@@ -100,6 +100,13 @@ impl Recovery {
         &self.report
     }
 
+    /// The last checkpoint, known before any entry is read. What is up to its epoch is held where its bytes
+    /// say; such entries may still come, where they share a segment with later ones.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.snapshot.as_ref()?.manifest.checkpoint.as_ref()
+    }
+
     /// Starts the next incarnation: verifies what is left of the stream, writes one manifest, and prepares the
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
@@ -111,7 +118,8 @@ impl Recovery {
         while self.merge.advance()?.is_some() {}
         self.report.read_len = self.merge.read_len();
         self.report.took = self.started.elapsed();
-        open::open(self.options, self.layout, self.lock, self.snapshot, self.report)
+        let pieces = self.merge.take_pieces();
+        open::open(self.options, self.layout, self.lock, self.snapshot, pieces, self.report)
     }
 }
 

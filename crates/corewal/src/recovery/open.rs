@@ -10,10 +10,11 @@ use corewal_format::{
 
 use crate::epoch::EpochBoard;
 use crate::error::{Doing, IoFault, OpenError};
+use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::options::AccessWish;
-use crate::prepare::{Bell, Leftover, Recipe, SegmentQueue};
+use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
 use crate::recovery::snapshot::Snapshot;
@@ -32,6 +33,7 @@ pub(crate) fn open(
     layout: Layout,
     lock: Lock,
     snapshot: Option<Snapshot>,
+    pieces: Vec<(ShardId, Vec<Piece>)>,
     report: Report,
 ) -> Result<Log, OpenError> {
     let (mut writer, next, listing) = match snapshot {
@@ -59,19 +61,21 @@ pub(crate) fn open(
     if let Some((what, number)) = exhausted(&next) {
         return Err(OpenError::Exhausted { what, number });
     }
-    writer.write(next)?;
+    writer.write(next).map_err(IoFault::from)?;
     let manifest = writer.written().clone();
     let recipe = recipe(&options, &layout, &manifest);
+    let kept = kept(&manifest, pieces, &options);
     let mut shards = Vec::new();
-    for record in manifest.shards.iter().filter(|record| record.active) {
-        let current = record.current.expect("an active shard has a run");
+    for record in &manifest.shards {
+        let leftovers = leftovers(&layout, &listing, record, &recipe, options.spare_segments)?;
+        let Some(current) = record.current else { continue };
         let folder = layout.shard(record.shard);
         layout.disk.create_dir(&folder).doing("create", &folder)?;
-        let leftovers = leftovers(&layout, &listing, record, &recipe)?;
+        let run_len = kept.sealed_len(record.shard);
         shards.push(ShardShared {
             shard: record.shard,
-            frontier: Published::new(current.first_seq.before()),
-            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers),
+            frontier: Published::new(current.first_batch.before(), current.first_seq.before()),
+            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers, run_len),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
         });
@@ -92,6 +96,8 @@ pub(crate) fn open(
         bell: Bell::default(),
         epochs,
         manifests: Mutex::new(writer),
+        kept: Mutex::new(kept),
+        hook_bell: Bell::default(),
         shards: shards.into_boxed_slice(),
         lock,
     });
@@ -100,6 +106,21 @@ pub(crate) fn open(
         shared.recipe.step(&shard.segments);
     }
     Ok(Log::start(shared, report))
+}
+
+/// What the next incarnation keeps of the earlier ones.
+fn kept(manifest: &Manifest, pieces: Vec<(ShardId, Vec<Piece>)>, options: &Options) -> Kept {
+    let checkpoint = manifest.checkpoint.as_ref().map_or(Epoch(0), |it| it.epoch);
+    let archives = if options.hooks.archive.is_some() { Archives::First } else { Archives::Never };
+    let mut kept = Kept::new(checkpoint, archives);
+    for record in &manifest.shards {
+        kept.put(record.shard, record.released_seq, Vec::new());
+    }
+    for (shard, pieces) in pieces {
+        let released = kept.released(shard);
+        kept.put(shard, released, pieces);
+    }
+    kept
 }
 
 fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
@@ -208,12 +229,17 @@ fn retire(
     if let (Some(current), Some(last)) = (record.current, last) {
         next.runs.push(end_run(current, last, old.incarnation, old.first_epoch));
     }
-    let started = record.current.map_or((SegmentNumber(0), Seq(0)), |current| {
-        (current.first_segment.before(), current.first_seq.before())
+    // What was released of the run was used too.
+    let started = record.current.map_or(Seen::default(), |current| Seen {
+        segment: current.first_segment.before(),
+        batch: current.first_batch.before(),
+        seq: current.first_seq.before(),
+        epoch: Epoch(0),
     });
-    next.next_segment = record.next_segment.max(listed.max(seen.segment).max(started.0).next());
-    next.next_batch = record.next_batch.max(seen.batch.next());
-    next.next_seq = record.next_seq.max(seen.seq.max(started.1).next());
+    next.next_segment =
+        record.next_segment.max(listed.max(seen.segment).max(started.segment).next());
+    next.next_batch = record.next_batch.max(seen.batch.max(started.batch).next());
+    next.next_seq = record.next_seq.max(seen.seq.max(started.seq).next());
     next.active = false;
     next.current = None;
     next.durable_batch = corewal_format::BatchNumber(0);
@@ -243,22 +269,29 @@ pub(crate) fn end_run(
     }
 }
 
-/// Files of earlier incarnations that belong to no run. Those of the right shape are used again under new
-/// numbers; those that never became segments are removed; anything else is left alone.
+/// Files of earlier incarnations that belong to no run. Of an active shard, at most `limit` of the right shape
+/// and one short one are used again under new numbers. Other segments of this log, and those that never became
+/// segments, are removed; anything else is left alone.
 fn leftovers(
     layout: &Layout,
     listing: &Listing,
     record: &ShardRecord,
     recipe: &Recipe,
+    limit: usize,
 ) -> Result<Vec<Leftover>, IoFault> {
-    let mut leftovers = Vec::new();
+    let mut leftovers: Vec<Leftover> = Vec::new();
     let in_run = |number: SegmentNumber| {
         record.runs.iter().any(|run| (run.first_segment..=run.last_segment).contains(&number))
     };
     for &number in listing.segments(record.shard).iter().filter(|&&number| !in_run(number)) {
         match open_segment(layout, record.shard, number)? {
-            Opened::Segment(open) if is_alike(&open.header, recipe, open.file_len) => {
-                leftovers.push(Leftover { number, len: open.header.segment_len });
+            Opened::Segment(open)
+                if record.active
+                    && is_alike(&open.header, recipe, open.file_len)
+                    && is_wanted(&leftovers, open.file_len, recipe, limit) =>
+            {
+                let (len, fill) = (open.header.segment_len, Fill::Allocated);
+                leftovers.push(Leftover { number, len, fill });
             }
             Opened::Segment(open) if open.header.log == recipe.log => {
                 remove(layout, record.shard, number)?;
@@ -270,6 +303,14 @@ fn leftovers(
         }
     }
     Ok(leftovers)
+}
+
+/// Whether one more of this size is of use: a run begins with one of the first size, and goes on with others.
+fn is_wanted(leftovers: &[Leftover], len: u64, recipe: &Recipe, limit: usize) -> bool {
+    let count = leftovers.iter().filter(|it| it.len == len).count();
+    let first = usize::from(len == recipe.first_segment_len);
+    let others = if len == recipe.segment_len { limit.max(recipe.ahead) } else { 0 };
+    count < first + others
 }
 
 fn is_alike(header: &SegmentHeader, recipe: &Recipe, file_len: u64) -> bool {

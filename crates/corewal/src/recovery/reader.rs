@@ -1,23 +1,31 @@
 //! A log read without its lock, also beside its writer.
 
+use corewal_format::{Checkpoint, ShardRecord};
+
 use crate::error::RecoverError;
 use crate::layout::Layout;
+use crate::manifests::{self, Found};
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
 use crate::recovery::{Entry, Report};
 use crate::{Options, RecoverError::NoLog};
 
-/// How often damage is looked at again while the log's manifest changes.
-const ATTEMPTS: usize = 8;
+/// How often the log may change while one reading of it fails.
+const ATTEMPTS: usize = 64;
 
 /// The entries of a log as they were when the reader was made. Changes nothing, takes no lock.
 ///
 /// Beside a live writer the stream ends where its batches were complete at that moment. Its last entries are
-/// written, and may not yet be durable.
+/// written, and may not yet be durable. What is released while it reads it may miss: a [`Pin`](crate::Pin)
+/// prevents that, and else it is told by [`RecoverError::Released`].
 #[derive(Debug)]
 pub struct LogReader {
+    layout: Layout,
     merge: Merge,
     report: Report,
+    checkpoint: Option<Checkpoint>,
+    /// What the first failure turned out to be.
+    refused: Option<RecoverError>,
 }
 
 impl LogReader {
@@ -29,17 +37,27 @@ impl LogReader {
             take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
-        Ok(Self { merge: Merge::new(snapshot.streams(&layout)), report })
+        let merge = Merge::new(snapshot.streams(&layout));
+        let checkpoint = snapshot.manifest.checkpoint;
+        Ok(Self { layout, merge, report, checkpoint, refused: None })
     }
 
     /// The next entry of the merged stream, borrowed from the reader's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
-    /// the same error.
+    /// [`RecoverError::Released`] if the log has let go of it meanwhile; [`RecoverError::Damaged`] if a batch
+    /// below a recorded end does not verify. Every further call returns the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
+        if let Some(error) = &self.refused {
+            return Err(error.clone());
+        }
         let committed = self.report.committed_epoch;
-        Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
+        if let Err(error) = self.merge.advance() {
+            let error = self.explain(error);
+            self.refused = Some(error.clone());
+            return Err(error);
+        }
+        Ok(self.merge.current().map(|stream| Entry::of(stream, committed)))
     }
 
     /// What was found.
@@ -47,10 +65,38 @@ impl LogReader {
     pub fn report(&self) -> &Report {
         &self.report
     }
+
+    /// The last checkpoint when the reader was made; as [`Recovery::checkpoint`](crate::Recovery::checkpoint).
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.checkpoint.as_ref()
+    }
+
+    /// What does not verify is damage only if the newest manifest still keeps it.
+    fn explain(&self, error: RecoverError) -> RecoverError {
+        let RecoverError::Damaged(damage) = &error else { return error };
+        let shard = damage.at.shard;
+        let newest = self.layout.list().ok().and_then(|listing| {
+            match manifests::read(&self.layout, &listing) {
+                Ok(Found::Log(manifest)) => Some(manifest),
+                Ok(Found::Nothing) | Err(_) => None,
+            }
+        });
+        let (Some(newest), Some(seq)) = (newest, self.merge.next_seq(shard)) else { return error };
+        let keeps = |record: &ShardRecord| {
+            let mut runs = record.runs.iter();
+            runs.any(|run| (run.first_seq..=run.last_kept_seq).contains(&seq))
+                || record.current.is_some_and(|current| current.first_seq <= seq)
+        };
+        if newest.generation == self.report.generation || newest.shard(shard).is_some_and(keeps) {
+            return error;
+        }
+        RecoverError::Released { shard, seq }
+    }
 }
 
-/// Damage counts only if it is seen twice in one place under one manifest: the log may have been opened,
-/// closed or rotated while it was read.
+/// Damage counts only if it is seen twice in one place under one manifest, which is still the newest then: the
+/// log may have been opened, closed, rotated or released while it was read.
 pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, RecoverError> {
     let mut seen = None;
     for _ in 0..ATTEMPTS {
@@ -59,16 +105,28 @@ pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, Reco
             Err(refused) => refused,
         };
         let now = fingerprint(&refused);
-        if seen.as_ref() == Some(&now) {
+        if seen.as_ref() == Some(&now) && !is_outdated(layout, &refused) {
             return Err(absent(layout, refused.error));
         }
         seen = Some(now);
     }
-    Snapshot::take(layout, Sync::Never, scan).map_err(|error| absent(layout, error))
+    Err(RecoverError::Changing { dir: layout.dir.clone() })
 }
 
 fn fingerprint(refused: &Refused) -> (corewal_format::Generation, String) {
     (refused.generation, refused.error.to_string())
+}
+
+/// Whether there is a newer manifest than the one that was read first.
+fn is_outdated(layout: &Layout, refused: &Refused) -> bool {
+    if !matches!(refused.error, RecoverError::Damaged(_)) {
+        return false;
+    }
+    let listing = layout.list().unwrap_or_default();
+    match manifests::read(layout, &listing) {
+        Ok(Found::Log(manifest)) => manifest.generation != refused.generation,
+        Ok(Found::Nothing) | Err(_) => false,
+    }
 }
 
 /// A directory that is not there is no log.

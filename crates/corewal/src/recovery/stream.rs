@@ -10,6 +10,7 @@ use corewal_format::{
 };
 
 use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
+use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
 use crate::recovery::walk::{Cursor, Step, Walker};
 
@@ -57,6 +58,8 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    /// The segments of the batches that were read.
+    pieces: Vec<Piece>,
 }
 
 /// The batch that the stream is in; its bytes are in the walker's window.
@@ -79,8 +82,33 @@ impl ShardStream {
         generation: Generation,
         spans: VecDeque<Span>,
     ) -> Self {
-        let (walker, batch, epoch, read_len) = (None, None, Epoch(0), 0);
-        Self { layout, log, shard, generation, spans, walker, batch, epoch, read_len }
+        Self {
+            layout,
+            log,
+            shard,
+            generation,
+            spans,
+            walker: None,
+            batch: None,
+            epoch: Epoch(0),
+            read_len: 0,
+            pieces: Vec::new(),
+        }
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The lowest seq that the next batch may start with; none at the end.
+    pub(crate) fn next_seq(&self) -> Option<Seq> {
+        let span = self.spans.front()?;
+        Some(self.walker.as_ref().map_or(span.first_seq, |walker| walker.cursor().least_seq))
+    }
+
+    /// What of the shard stands in which segment, as far as it was read.
+    pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
+        std::mem::take(&mut self.pieces)
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -197,6 +225,8 @@ impl ShardStream {
                 let reason = Reason::OtherBatch { expected: span.last_batch, found };
                 return Err(below_end(span, place, reason, self.generation));
             }
+            let segment_len = walker.segment().map_or(0, |segment| segment.header.segment_len);
+            catalog::gather(&mut self.pieces, &header, segment_len, span.last_kept_seq);
             self.read_len += header.disk_len();
             self.epoch = header.epoch;
             let last_kept_seq = span.last_kept_seq;

@@ -93,6 +93,11 @@ impl OpenBatch {
         self.block.len() > pool_len
     }
 
+    /// The last entry, and the epoch of all of them.
+    pub(crate) fn end(&self) -> Option<(Seq, Epoch)> {
+        (!self.is_empty()).then_some((self.last_seq, self.epoch))
+    }
+
     pub(crate) fn entry_count(&self) -> u32 {
         self.entry_count
     }

@@ -217,7 +217,7 @@ impl Intake {
     /// The open batch takes no more entries; it gets its number.
     pub(super) fn close_batch(&mut self) {
         let Some(open) = self.open.take() else { return };
-        self.space.take(open.disk_len());
+        self.space.take(open.disk_len(), open.end());
         let number = self.next_batch;
         self.next_batch = number.next();
         if !open.is_empty() {

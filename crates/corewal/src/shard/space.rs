@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 
 use corewal_disk::{FileSlot, Ring};
-use corewal_format::{BatchNumber, HEADER_BLOCKS, SegmentNumber};
+use corewal_format::{BatchNumber, Epoch, HEADER_BLOCKS, SegmentNumber, Seq};
 
 use crate::error::{AppendError, IoFault};
+use crate::keep::Piece;
 use crate::prepare::{Fill, Prepared};
-use crate::shared::{ShardShared, Shared};
+use crate::shared::{ShardShared, Shared, Start};
 
 /// The segments of a writer.
 #[derive(Debug)]
@@ -20,7 +21,12 @@ pub(crate) struct Space {
     current: Option<Active>,
     next: Option<Active>,
     /// Segments that are full; released when their last batch is durable.
-    full: VecDeque<(FileSlot, BatchNumber)>,
+    full: VecDeque<(FileSlot, Piece)>,
+    /// The first batch of the current segment.
+    first_batch: BatchNumber,
+    /// The last entry that has its place, and the epoch of the last one in the current segment.
+    last_seq: Seq,
+    last_epoch: Epoch,
     pub(crate) rotations: u64,
     pub(crate) unfilled: u64,
 }
@@ -34,6 +40,7 @@ pub(crate) struct Active {
     pub(crate) at: u64,
     /// Size of the file, in bytes.
     len: u64,
+    fill: Fill,
 }
 
 impl Active {
@@ -55,7 +62,7 @@ pub(crate) enum Purpose {
 }
 
 impl Space {
-    pub(crate) fn new(shared: &Shared) -> Self {
+    pub(crate) fn new(shared: &Shared, start: Start) -> Self {
         let block_len = u64::from(shared.options.block_len);
         Self {
             block_len,
@@ -63,6 +70,9 @@ impl Space {
             current: None,
             next: None,
             full: VecDeque::new(),
+            first_batch: start.first_batch,
+            last_seq: start.first_seq.before(),
+            last_epoch: Epoch(0),
             rotations: 0,
             unfilled: 0,
         }
@@ -95,6 +105,7 @@ impl Space {
             file: ring.register(&prepared.file)?,
             at: u64::from(HEADER_BLOCKS) * self.block_len,
             len: prepared.len,
+            fill: prepared.fill,
         })
     }
 
@@ -109,7 +120,18 @@ impl Space {
             return None;
         }
         self.next = None;
-        self.full.push_back((current.file, last_sealed));
+        let piece = Piece {
+            first: current.number,
+            last: current.number,
+            len: current.len,
+            fill: current.fill,
+            first_batch: self.first_batch,
+            last_batch: last_sealed,
+            last_seq: self.last_seq,
+            last_epoch: std::mem::take(&mut self.last_epoch),
+        };
+        self.full.push_back((current.file, piece));
+        self.first_batch = last_sealed.next();
         self.current = Some(next);
         self.rotations += 1;
         Some(next)
@@ -126,11 +148,14 @@ impl Space {
         self.next.map_or(0, |next| next.room())
     }
 
-    /// Takes `len` bytes of the current segment.
-    pub(crate) fn take(&mut self, len: u64) {
+    /// Takes `len` bytes of the current segment, for a batch with this last entry.
+    pub(crate) fn take(&mut self, len: u64, end: Option<(Seq, Epoch)>) {
         let current = self.current.as_mut().expect("a batch was placed in it");
         assert!(len <= current.room() && len.is_multiple_of(self.block_len));
         current.at += len;
+        if let Some((seq, epoch)) = end {
+            (self.last_seq, self.last_epoch) = (seq, epoch);
+        }
     }
 
     /// Whether a batch of `batch_len` bytes leaves free what its purpose must.
@@ -171,12 +196,18 @@ impl Space {
     }
 
     /// Lets go of full segments whose last batch is durable.
-    pub(crate) fn release(&mut self, ring: &mut dyn Ring, durable: BatchNumber) {
-        while let Some(&(file, last)) = self.full.front()
-            && last <= durable
+    pub(crate) fn release(
+        &mut self,
+        ring: &mut dyn Ring,
+        durable: BatchNumber,
+        mut seal: impl FnMut(Piece),
+    ) {
+        while let Some(&(file, piece)) = self.full.front()
+            && piece.last_batch <= durable
         {
             ring.release(file);
             self.full.pop_front();
+            seal(piece);
         }
     }
 }

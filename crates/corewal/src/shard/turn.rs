@@ -31,6 +31,15 @@ pub enum Turn {
     Idle(Option<Duration>),
 }
 
+/// What the caller of a turn does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Something else.
+    Return,
+    /// Nothing before a completion: the turn waits for one, if anything is in flight.
+    Await,
+}
+
 /// What a load leaves to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Next {
@@ -158,11 +167,11 @@ impl Drive {
     }
 
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
-    pub(super) fn turn(&mut self, intake: &mut Intake) -> Result<Turn, Failure> {
+    pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.check_latch()?;
         self.reap()?;
         let next = self.load(intake)?;
-        self.launch(next)
+        self.launch(next, then)
     }
 
     /// Takes completions in and moves the frontier.
@@ -181,7 +190,7 @@ impl Drive {
         if after.0 != before.0
             && let Some(durable) = after.0
         {
-            self.this().frontier.advance(durable.last_seq);
+            self.this().frontier.advance(durable.number, durable.last_seq);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
@@ -198,7 +207,9 @@ impl Drive {
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
         if let Some(durable) = self.flight.durable() {
-            intake.space.release(self.ring.as_mut(), durable.number);
+            intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                shared.seal(this.shard, piece);
+            });
         }
         if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));
@@ -212,7 +223,7 @@ impl Drive {
     }
 
     /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
-    pub(super) fn launch(&mut self, next: Next) -> Result<Turn, Failure> {
+    pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut pushed = loaded.len();
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
@@ -222,11 +233,12 @@ impl Drive {
             self.push_sync();
             pushed += 1;
         }
-        if pushed > 0
-            && let Err(error) = self.ring.submit()
-        {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
-        }
+        let handed_over = match then {
+            Then::Await => self.ring.submit_and_wait(),
+            Then::Return if pushed > 0 => self.ring.submit(),
+            Then::Return => Ok(()),
+        };
+        handed_over.map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))?;
         Ok(if self.ring.in_flight() > 0 {
             Turn::Sleep
         } else if next.is_empty {

@@ -11,10 +11,11 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause, WaitError};
+use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
-use crate::shard::turn::{Drive, Turn};
+use crate::shard::turn::{Drive, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
 use crate::sync;
@@ -68,7 +69,7 @@ impl Seat {
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
         let this = &self.shared.shards[self.index];
-        let mut space = Space::new(&self.shared);
+        let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
         {
             let mut desk = this.desk();
@@ -164,6 +165,17 @@ impl ShardWriter {
         self.intake.append_in_place(kind, |room, _| room.put(bytes))
     }
 
+    /// Appends a state of this shard that stands for everything before it, as an entry of kind
+    /// [`Kind::CHECKPOINT`]. When its epoch is committed, [`Log::release_to`](crate::Log::release_to) lets the
+    /// segments before it go.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_state(&mut self, state: &[u8]) -> Result<StateMark, AppendError> {
+        let stamp = self.append_bytes(Kind::CHECKPOINT, state)?;
+        Ok(StateMark { log: self.intake.shared.log, stamp })
+    }
+
     /// Appends what `encode` writes into the slice that it is given, and whose length it returns.
     ///
     /// The slice has `max_len` bytes with unspecified contents. `encode` may be called again when the entry
@@ -200,7 +212,11 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard. It is final.
     pub fn turn(&mut self) -> Result<Turn, Failure> {
-        let turned = self.drive.turn(&mut self.intake);
+        self.turn_then(Then::Return)
+    }
+
+    fn turn_then(&mut self, then: Then) -> Result<Turn, Failure> {
+        let turned = self.drive.turn(&mut self.intake, then);
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
@@ -254,10 +270,9 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            if let Turn::Sleep | Turn::Idle(_) = self.turn()? {
-                if self.frontier() >= seq {
-                    break;
-                }
+            if let Turn::Idle(_) = self.turn_then(Then::Await)?
+                && self.frontier() < seq
+            {
                 self.sleep(None)?;
             }
         }
@@ -280,9 +295,7 @@ impl ShardWriter {
         self.drive.check_latch()?;
         while !self.drive.is_drained(&self.intake) {
             self.drive.sync_wanted = true;
-            if self.turn()? == Turn::Sleep {
-                self.sleep(None)?;
-            }
+            self.turn_then(Then::Await)?;
         }
         self.drive.drain()?;
         self.is_closed = true;

@@ -8,5 +8,6 @@ mod crash_images;
 mod defects;
 mod engine;
 mod histories;
+mod keep;
 mod locking;
 mod support;
