@@ -207,7 +207,11 @@ fn write(layout: &Layout, manifest: &Manifest) -> Result<(), WriteFault> {
     put(layout, manifest.generation, &encoded, &file)
         .map_err(|fault| WriteFault { fault, fate: Fate::Unknown })?;
     // Space for the generation after this one. Without it the next write may fail on a full disk, and says so.
-    let _ = next_file(layout, NEXT_LEN);
+    // Durable, so that a power cut does not take it back while others fill the disk.
+    let _ = next_file(layout, NEXT_LEN).and_then(|file| {
+        file.sync_all().doing("sync", &layout.manifest_next())?;
+        layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)
+    });
     Ok(())
 }
 
