@@ -87,6 +87,10 @@ pub enum Figure {
     Rotations,
     /// Segments that were begun before they were filled.
     Unfilled,
+    /// Segments that were made of released ones.
+    Recycled,
+    /// Checkpoints.
+    Checkpoints,
     /// Requests that io_uring gave to workers, for 1,000 appends.
     PuntsPer1000,
 }

@@ -67,17 +67,33 @@ impl Check {
         Self { next: (0..producers).map(|it| Records::new(it, len)).collect() }
     }
 
+    /// The log begins with this record: what stood before it was released. Returns its number.
+    ///
+    /// # Errors
+    /// It is nobody's.
+    pub fn begin_at(&mut self, bytes: &[u8]) -> Result<u64, String> {
+        let index = bytes.first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
+        let next = self.producer_of(bytes)?;
+        next.index = index;
+        next.stamp();
+        Ok(index)
+    }
+
+    fn producer_of(&mut self, bytes: &[u8]) -> Result<&mut Records, String> {
+        let producer = bytes.get(PRODUCER).and_then(|it| it.first_chunk());
+        let producer = producer.map(|it| u32::from_le_bytes(*it));
+        let next = producer.and_then(|it| self.next.get_mut(it as usize));
+        next.ok_or_else(|| "a record of nobody".into())
+    }
+
     /// Takes a record in, in the order of the log.
     ///
     /// # Errors
     /// It is not the next one of its producer.
     pub fn see(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let producer =
-            bytes.get(PRODUCER).map(|it| u32::from_le_bytes(it.try_into().expect("four bytes")));
-        let next =
-            producer.and_then(|it| self.next.get_mut(it as usize)).ok_or("a record of nobody")?;
+        let next = self.producer_of(bytes)?;
         if bytes != next.bytes() {
-            return Err(format!("record {} of producer {producer:?} is another", next.count()));
+            return Err(format!("record {} of its producer is another", next.count()));
         }
         next.advance();
         Ok(())

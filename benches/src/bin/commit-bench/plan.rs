@@ -163,13 +163,15 @@ const BYTES: [Figure; 4] =
 const LINES: [Figure; 5] =
     [Figure::PerS, Figure::PayloadMbPerS, Figure::PerBatch, Figure::Rotations, Figure::Unfilled];
 const RECOVERY: [Figure; 3] = [Figure::DeviceMbPerS, Figure::PerS, Figure::PeakMib];
-const ROTATIONS: [Figure; 6] = [
+const ROTATIONS: [Figure; 8] = [
     Figure::OverlapRatio,
     Figure::OverlapP999Us,
     Figure::P999Us,
     Figure::P50Us,
     Figure::Rotations,
     Figure::Unfilled,
+    Figure::Recycled,
+    Figure::Checkpoints,
 ];
 const PUNTS: [Figure; 3] = [Figure::PuntsPer1000, Figure::Rotations, Figure::Unfilled];
 
@@ -396,7 +398,7 @@ fn goals(sizes: ImageSizes) -> Vec<Goal> {
             Bound::AtMost(50.0),
         ),
         goal(
-            "p99.9 of commits that overlap one of 1,000 rotations, to that of the others",
+            "p99.9 of commits that overlap one of 1,000 rotations, or a checkpoint, to that of the others",
             Work::Rotations(1000),
             Figure::OverlapRatio,
             Against::Itself,

@@ -148,6 +148,8 @@ fn title(figure: Figure) -> &'static str {
         Figure::OverlapP999Us => "p99.9 overlapping, us",
         Figure::Rotations => "rotations",
         Figure::Unfilled => "begun unfilled",
+        Figure::Recycled => "recycled",
+        Figure::Checkpoints => "checkpoints",
         Figure::PuntsPer1000 => "for 1,000 appends",
     }
 }

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use corewal::{AppendError, Kind, Log, Options, ShardWriter, Turn};
+use corewal::{Log, Options};
 use corewal_benches::Anything;
 use corewal_benches::cell::{Answer, Asked, Figure, Outcome, evict, peak_mib};
 use corewal_benches::record::Records;
 use corewal_benches::work::{Image, Layout, RECOVERED_LEN};
 use serde::{Deserialize, Serialize};
 
-use super::log::{Variant, method};
+use super::log::{Variant, append, method};
 use super::poll::with_stats;
 
 /// Batches of one entry that are in flight while such a log is built.
@@ -65,20 +65,6 @@ pub(crate) fn build(variant: &Variant, asked: &Asked, image: Image) -> Result<An
         log.close()?;
     }
     Ok(Answer::Measured(outcome))
-}
-
-fn append(writer: &mut ShardWriter, bytes: &[u8]) -> Result<(), Anything> {
-    loop {
-        match writer.append_bytes(Kind::PUT, bytes) {
-            Ok(_) => return Ok(()),
-            Err(AppendError::Full) => {
-                if writer.turn()? != Turn::Again {
-                    writer.sleep(Some(std::time::Duration::from_millis(1)))?;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Recovers the image, without opening it: it stays as it is. Every entry is looked at.

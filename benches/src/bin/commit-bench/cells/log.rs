@@ -1,8 +1,12 @@
 //! The log under test: opened as a variant says, and reopened in the end.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use corewal::{Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, SyncMethod};
+use corewal::{
+    AppendError, Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, Stamp, SyncMethod,
+    Turn,
+};
 use corewal_benches::Anything;
 use corewal_benches::record::Check;
 
@@ -114,6 +118,22 @@ pub(crate) fn find(dir: &Path, record_len: usize, acknowledged: &[u64]) -> Resul
         }
     }
     Ok(check.end(acknowledged)?)
+}
+
+/// Appends, and turns or sleeps while the shard is full.
+pub(crate) fn append(writer: &mut ShardWriter, bytes: &[u8]) -> Result<Stamp, Anything> {
+    loop {
+        match writer.append_bytes(Kind::PUT, bytes) {
+            Ok(stamp) => return Ok(stamp),
+            Err(AppendError::Full) => {
+                if writer.turn()? != Turn::Again {
+                    // Segments that are being prepared tell nobody; so look again.
+                    writer.sleep(Some(Duration::from_micros(200)))?;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// How a writer makes batches durable, in words.

@@ -4,14 +4,14 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewal::{AppendError, Kind, Log, Seat, ShardStats, ShardWriter, Turn};
+use corewal::{Kind, Log, Seat, ShardStats, ShardWriter, Turn};
 use corewal_benches::Anything;
 use corewal_benches::cell::{Answer, Asked, Figure, Outcome};
 use corewal_benches::record::Records;
 use corewal_benches::work::RECORD_LEN;
 use corewal_probe::histogram;
 
-use super::log::{LogUnderTest, Variant, find, flights, method};
+use super::log::{LogUnderTest, Variant, append, find, flights, method};
 
 /// Commits that do not count, at the start of a measurement.
 const WARM_UP: u64 = 20;
@@ -37,7 +37,7 @@ pub(crate) fn one(variant: &Variant, asked: &Asked) -> Result<Answer, Anything> 
     let mut latencies_ns = histogram();
     let end = Instant::now() + asked.time();
     while Instant::now() < end {
-        if records.count() % LOOK_EVERY == 0 && log.is_full(2 * LOOK_EVERY * 4096) {
+        if records.count().is_multiple_of(LOOK_EVERY) && log.is_full(2 * LOOK_EVERY * 4096) {
             break;
         }
         let start = Instant::now();
@@ -191,7 +191,7 @@ fn pour(
     let margin = 4 * (8 * (256 << 10) + BYTES_OF_A_TURN as u64);
     while Instant::now() < until && writer.stats().batch_bytes + margin < room {
         for _ in 0..BYTES_OF_A_TURN.div_ceil(entry_len) {
-            append_or_wait(&mut writer, records.bytes())?;
+            append(&mut writer, records.bytes())?;
             records.advance();
         }
         writer.turn()?;
@@ -201,21 +201,6 @@ fn pour(
     let (stats, method) = (writer.stats(), method(&writer, variant));
     writer.close()?;
     Ok(Poured { end, count: records.count(), stats, method })
-}
-
-fn append_or_wait(writer: &mut ShardWriter, bytes: &[u8]) -> Result<(), Anything> {
-    loop {
-        match writer.append_bytes(Kind::PUT, bytes) {
-            Ok(_) => return Ok(()),
-            Err(AppendError::Full) => {
-                if writer.turn()? != Turn::Again {
-                    // Segments that are being prepared tell nobody; so look again.
-                    writer.sleep(Some(Duration::from_micros(200)))?;
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// The lines of a real file, over and over, with default options: segments are prepared meanwhile.
@@ -273,7 +258,7 @@ fn deal(
         let mut bytes = 0;
         while bytes < BYTES_OF_A_TURN {
             let line = dealt.next().ok_or("the file of flights is empty")?;
-            append_or_wait(&mut writer, line.as_bytes())?;
+            append(&mut writer, line.as_bytes())?;
             bytes += line.len();
             count += 1;
         }
