@@ -31,6 +31,10 @@ fn main() -> Result<(), Anything> {
             println!("{}", serde_json::to_string(&logs::all())?);
             Ok(())
         }
-        Command::Cell(asked) => logs::run(&asked)?.print(),
+        Command::Cell(asked) => {
+            // One log knows the working directory alone, and changes it.
+            let dir = asked.dir.canonicalize()?;
+            logs::run(&Asked { dir, ..asked })?.print()
+        }
     }
 }

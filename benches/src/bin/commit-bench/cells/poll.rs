@@ -105,7 +105,8 @@ pub(crate) fn burst(variant: &Variant, asked: &Asked) -> Result<Answer, Anything
     let mut records = Records::new(0, RECORD_LEN);
     let (mut took, mut bursts) = (Duration::ZERO, 0_u32);
     let end = Instant::now() + asked.time();
-    while Instant::now() < end && !log.is_full(4 * BURST * (RECORD_LEN as u64 + 16)) {
+    let margin = 4 * BURST * (RECORD_LEN as u64 + 16);
+    while bursts < 2 || (Instant::now() < end && !log.is_full(margin)) {
         let start = Instant::now();
         for _ in 0..BURST {
             log.writer.append_bytes(Kind::PUT, records.bytes())?;
@@ -118,7 +119,7 @@ pub(crate) fn burst(variant: &Variant, asked: &Asked) -> Result<Answer, Anything
         bursts += 1;
         log.writer.sync()?;
     }
-    let each_ns = took.as_nanos() as f64 / (f64::from(bursts.max(2) - 1) * BURST as f64);
+    let each_ns = took.as_nanos() as f64 / (f64::from(bursts - 1) * BURST as f64);
     let outcome = Outcome::new(method(&log.writer, variant)).with(Figure::AppendNs, each_ns);
     let found = log.verify(RECORD_LEN, &[records.count()])?;
     Ok(Answer::Measured(outcome.found(found)))
