@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corewal_disk::{
-    Access, Block, Completion, Disk, DiskFile, Engine, Entry, File, FileSlot, Held, Lock, Open,
-    Operation, Ring, RingConfig, RingFacts,
+    Access, Alarm, Block, Completion, Disk, DiskFile, Engine, Entry, File, FileSlot, Held, Lock,
+    Open, Operation, Ring, RingConfig, RingFacts,
 };
 
 /// Every file is new and empty, and what is written to it is forgotten.
@@ -153,6 +153,13 @@ impl Ring for NullRing {
 
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Nothing here ever sleeps.
+    fn listen(&mut self, _alarm: &Arc<Alarm>) {}
+
+    fn announce(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn in_flight(&self) -> usize {

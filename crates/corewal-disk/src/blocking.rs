@@ -3,14 +3,15 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::files::FileTable;
 use crate::inflight::{PART_LEN, Tokens};
 use crate::real::RealFile;
 use crate::{
-    Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig,
-    RingFacts, sys,
+    Alarm, Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring,
+    RingConfig, RingFacts, sys,
 };
 
 /// A ring without a kernel behind it.
@@ -28,6 +29,8 @@ pub(crate) struct BlockingRing {
     lock: Option<Lock>,
     fallback: Option<String>,
     writer: Writer,
+    alarm: Option<Arc<Alarm>>,
+    announces: bool,
 }
 
 impl BlockingRing {
@@ -44,6 +47,8 @@ impl BlockingRing {
             lock: config.lock,
             fallback,
             writer: Writer::default(),
+            alarm: None,
+            announces: false,
         }
     }
 
@@ -93,6 +98,12 @@ impl Ring for BlockingRing {
             self.done.push_back(completion);
             self.files.end(index);
         }
+        if self.announces
+            && !self.done.is_empty()
+            && let Some(alarm) = &self.alarm
+        {
+            alarm.raise();
+        }
         Ok(())
     }
 
@@ -105,6 +116,19 @@ impl Ring for BlockingRing {
     }
 
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        self.alarm = Some(Arc::clone(alarm));
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        let alarm = self.alarm.as_ref().expect("the ring listens to an alarm");
+        if !self.done.is_empty() {
+            alarm.raise();
+        }
+        self.announces = true;
         Ok(())
     }
 

@@ -11,11 +11,13 @@
 //! | [`SimDisk`](sim::SimDisk) | files in memory that a power cut can lose | simulated, in any order |
 //! | [`Recorder`] | those of the tenant that it is put around, written down as a [`Trace`] | likewise |
 
+mod alarm;
 mod block;
 mod blocking;
 mod clock;
 mod disk;
 mod files;
+mod futex;
 mod inflight;
 mod real;
 mod record;
@@ -25,9 +27,11 @@ mod sys;
 #[cfg(target_os = "linux")]
 mod uring;
 
+pub use alarm::Alarm;
 pub use block::{BLOCK_ALIGN, Block};
 pub use clock::process_cpu_time;
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
+pub use futex::Futex;
 pub use real::RealDisk;
 pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace};
 pub use ring::{

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Block, File, Lock};
+use crate::{Alarm, Block, File, Lock};
 
 /// A queue of writes and syncs with owned buffers.
 ///
@@ -58,12 +59,27 @@ pub trait Ring: fmt::Debug {
     /// On a completion with an unknown or repeated token: a bug here or in the kernel.
     fn reap(&mut self, completions: &mut Vec<Completion>) -> io::Result<()>;
 
-    /// Sleeps until a completion waits to be reaped, or `timeout` is over (`None`: no limit).
-    /// Returns at once when nothing is in flight. May return early.
+    /// Sleeps until a completion waits to be reaped, the alarm that it
+    /// [listens](Self::listen) to is raised, or `timeout` is over (`None`: no limit). Returns at
+    /// once when nothing is in flight. May return early.
     ///
     /// # Errors
     /// Those of the call; an interruption is not one.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// From now on `alarm`, when raised, ends a [`wait`](Self::wait). The ring never clears it.
+    fn listen(&mut self, alarm: &Arc<Alarm>);
+
+    /// From now on the alarm that the ring listens to is raised by completions too, also by some
+    /// that were reaped already: whoever sleeps on it reaps after each wake-up. Whoever clears it
+    /// does so before reaping.
+    ///
+    /// # Errors
+    /// Those of registering the alarm with the kernel.
+    ///
+    /// # Panics
+    /// If the ring listens to no alarm.
+    fn announce(&mut self) -> io::Result<()>;
 
     /// [`submit`](Self::submit), then [`wait`](Self::wait) without limit: for a caller who would sleep
     /// next. A tenant may take a shorter way than the two: io_uring's writes a durable write that is alone with

@@ -63,7 +63,10 @@ macro_rules! tenant {
                     dropping_lands_what_still_waits_for_room,
                     dropping_forgets_what_was_not_submitted,
                     waiting_for_nothing_returns,
-                    nothing_to_do_makes_no_call;
+                    nothing_to_do_makes_no_call,
+                    a_raised_alarm_ends_the_wait,
+                    completions_raise_the_alarm,
+                    a_raised_alarm_is_no_completion;
             }
         }
     };

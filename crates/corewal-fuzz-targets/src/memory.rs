@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use corewal_disk::{
-    Access, Block, Completion, Disk, DiskFile, Engine, Entry, EntryType, File, FileSlot, Held,
-    Lock, Open, Operation, Ring, RingConfig, RingFacts,
+    Access, Alarm, Block, Completion, Disk, DiskFile, Engine, Entry, EntryType, File, FileSlot,
+    Held, Lock, Open, Operation, Ring, RingConfig, RingFacts,
 };
 
 const ALIGN: usize = 512;
@@ -265,6 +265,13 @@ impl Ring for MemoryRing {
 
     fn wait(&mut self, _timeout: Option<Duration>) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Nothing here ever sleeps.
+    fn listen(&mut self, _alarm: &Arc<Alarm>) {}
+
+    fn announce(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn in_flight(&self) -> usize {

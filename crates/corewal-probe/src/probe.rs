@@ -19,7 +19,7 @@ use crate::shard::{Shard, ShardRound};
 /// What ends a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
-    /// Commits begin for so long.
+    /// Commits begin for so long after the warm-up, and until one counts.
     pub time: Duration,
     /// Once it is set, none begins.
     pub stop: Option<&'a AtomicBool>,

@@ -15,8 +15,8 @@ use crate::probe::{Limits, Slice};
 
 /// The token of an fdatasync; those of writes are below the depth.
 const SYNC: u64 = u64::MAX;
-/// Commits that do not count in a closed loop: at least these, and twice the depth.
-const WARM_UP: u64 = 8;
+/// Commits that do not count in a closed loop: at least these, and a whole depth.
+const WARM_UP: u64 = 4;
 /// A sleep shorter than this ends too late to tell latencies by; so the thread spins.
 const SHORTEST_SLEEP: Duration = Duration::from_micros(250);
 
@@ -81,7 +81,7 @@ impl Shard {
         let free = (0..u64::from(cell.depth)).rev();
         let free = free.map(|it| (it, ring.take_block().expect("as many as the depth"))).collect();
         let warm_up = match cell.pacing {
-            Loop::Closed => WARM_UP.max(2 * u64::from(cell.depth)),
+            Loop::Closed => WARM_UP.max(u64::from(cell.depth)),
             Loop::Open { .. } => 0,
         };
         Ok(Self {
@@ -108,13 +108,12 @@ impl Shard {
     pub(crate) fn run(mut self, limits: &Limits<'_>) -> io::Result<ShardRound> {
         let start = Instant::now();
         self.tally.restart(start);
-        let end = start + limits.time;
         let mut completions = Vec::with_capacity(self.cell.depth as usize + 1);
         let mut ended = false;
         loop {
             let mut now = Instant::now();
             // However slow the disk is, one commit counts.
-            ended |= now >= end && self.tally.has_counted();
+            ended |= self.tally.has_counted() && now >= self.tally.start + limits.time;
             ended |= limits.stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
             while !ended && !self.free.is_empty() {
                 let Some(due) = self.due(start, now) else { break };
@@ -133,8 +132,9 @@ impl Shard {
             self.ring.submit()?;
             self.await_completion(start, ended)?;
             self.ring.reap(&mut completions)?;
+            let now = Instant::now();
             for completion in completions.drain(..) {
-                self.complete(completion)?;
+                self.complete(completion, now)?;
             }
             self.sync_what_landed()?;
         }
@@ -234,9 +234,8 @@ impl Shard {
         }
     }
 
-    fn complete(&mut self, completion: Completion) -> io::Result<()> {
+    fn complete(&mut self, completion: Completion, now: Instant) -> io::Result<()> {
         let written = completion.result?;
-        let now = Instant::now();
         if completion.token == Token(SYNC) {
             self.sync_in_flight = false;
             for synced in std::mem::take(&mut self.syncing) {
@@ -294,8 +293,9 @@ impl Tally {
 
     fn count(&mut self, began: Instant, now: Instant) {
         self.all_commits += 1;
-        if self.warm_up > 0 {
-            self.warm_up -= 1;
+        // What comes in one go with the last of the warm-up took no time from there.
+        if self.warm_up > 0 || now == self.start {
+            self.warm_up = self.warm_up.saturating_sub(1);
             self.restart(now);
             return;
         }

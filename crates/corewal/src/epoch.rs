@@ -1,6 +1,7 @@
 //! Epochs over all shards: who has closed what, and what is committed.
 
 use std::sync::PoisonError;
+use std::task::{Poll, Waker};
 
 use corewal_format::{Epoch, ShardId};
 
@@ -23,8 +24,24 @@ pub(crate) struct EpochBoard {
     committed: AtomicU64,
     /// Every shard is asked to close its epochs up to this one.
     requested: AtomicU64,
-    seats: Mutex<Box<[SeatState]>>,
+    seats: Mutex<Seats>,
     changed: Condvar,
+}
+
+/// Who sits where, and the tasks that are woken when that or the committed epoch changes.
+#[derive(Debug)]
+struct Seats {
+    states: Box<[SeatState]>,
+    tasks: Vec<Waker>,
+}
+
+impl Seats {
+    fn watch(&mut self, task: &Waker) {
+        // A task that polls again without a change in between is there already.
+        if !self.tasks.iter().any(|it| it.will_wake(task)) {
+            self.tasks.push(task.clone());
+        }
+    }
 }
 
 /// One active shard.
@@ -58,7 +75,10 @@ impl EpochBoard {
             shards: shards.iter().map(column).collect(),
             committed: AtomicU64::new(base.0),
             requested: AtomicU64::new(first.before().0),
-            seats: Mutex::new(shards.iter().map(|_| SeatState::Untaken).collect()),
+            seats: Mutex::new(Seats {
+                states: shards.iter().map(|_| SeatState::Untaken).collect(),
+                tasks: Vec::new(),
+            }),
             changed: Condvar::new(),
         }
     }
@@ -95,18 +115,27 @@ impl EpochBoard {
         self.shards[index].open.fetch_max(epoch.0, Ordering::AcqRel);
     }
 
-    /// A shard's barrier is durable.
-    pub(crate) fn close(&self, index: usize, epoch: Epoch) {
+    /// A shard's barrier is durable. Returns whether that has committed an epoch.
+    pub(crate) fn close(&self, index: usize, epoch: Epoch) -> bool {
         self.shards[index].barrier.fetch_max(epoch.0, Ordering::AcqRel);
         // Of the shards that close at once, the one whose fence is last sees the barriers of all others.
         fence(Ordering::SeqCst);
         let barriers =
             self.shards.iter().map(|column| Epoch(column.barrier.load(Ordering::Acquire)));
         let committed = committed(self.base, barriers);
-        if self.committed.fetch_max(committed.0, Ordering::AcqRel) < committed.0 {
-            drop(self.seats());
-            self.changed.notify_all();
+        let has_committed = self.committed.fetch_max(committed.0, Ordering::AcqRel) < committed.0;
+        if has_committed {
+            self.tell(self.seats());
         }
+        has_committed
+    }
+
+    /// Wakes whoever waits, threads and tasks. Whoever has looked before the change holds the lock before this.
+    fn tell(&self, mut seats: MutexGuard<'_, Seats>) {
+        let tasks = std::mem::take(&mut seats.tasks);
+        drop(seats);
+        self.changed.notify_all();
+        tasks.into_iter().for_each(Waker::wake);
     }
 
     /// Asks every shard to close the epoch that is open, and returns its number.
@@ -121,17 +150,18 @@ impl EpochBoard {
     }
 
     pub(crate) fn seat(&self, index: usize, state: SeatState) {
-        self.seats()[index] = state;
-        self.changed.notify_all();
+        let mut seats = self.seats();
+        seats.states[index] = state;
+        self.tell(seats);
     }
 
     /// Takes an untaken seat; false if it is none, or the log was closed.
     pub(crate) fn sit(&self, index: usize) -> bool {
         let mut seats = self.seats();
-        let is_free = matches!(seats[index], SeatState::Untaken);
+        let is_free = matches!(seats.states[index], SeatState::Untaken);
         if is_free {
-            seats[index] = SeatState::Live;
-            self.changed.notify_all();
+            seats.states[index] = SeatState::Live;
+            self.tell(seats);
         }
         is_free
     }
@@ -142,7 +172,7 @@ impl EpochBoard {
     /// The first shard that is being written to; then nothing has changed.
     pub(crate) fn close_untaken(&self) -> Result<Vec<bool>, ShardId> {
         let mut seats = self.seats();
-        let live = seats.iter().position(|seat| matches!(seat, SeatState::Live));
+        let live = seats.states.iter().position(|seat| matches!(seat, SeatState::Live));
         if let Some(index) = live {
             return Err(self.shards[index].shard);
         }
@@ -153,16 +183,16 @@ impl EpochBoard {
             }
             is_untaken
         };
-        let untaken = seats.iter_mut().map(close).collect();
-        self.changed.notify_all();
+        let untaken = seats.states.iter_mut().map(close).collect();
+        self.tell(seats);
         Ok(untaken)
     }
 
     pub(crate) fn seat_state(&self, index: usize) -> SeatState {
-        self.seats()[index].clone()
+        self.seats().states[index].clone()
     }
 
-    fn seats(&self) -> MutexGuard<'_, Box<[SeatState]>> {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         // Nothing in here can be left half done by a panic.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,23 +201,46 @@ impl EpochBoard {
     pub(crate) fn wait(&self, epoch: Epoch) -> Result<(), EpochError> {
         let mut seats = self.seats();
         loop {
-            if self.committed() >= epoch {
-                return Ok(());
-            }
-            if epoch < self.first {
-                return Err(EpochError::Earlier { epoch });
-            }
-            for (column, seat) in self.shards.iter().zip(seats.iter()) {
-                let shard = column.shard;
-                let closed = Epoch(column.barrier.load(Ordering::Acquire)) >= epoch;
-                match seat {
-                    SeatState::Untaken => return Err(EpochError::Untaken { shard }),
-                    SeatState::Closed if !closed => return Err(EpochError::Closed { shard }),
-                    SeatState::Failed(failure) if !closed => return Err(failure.clone().into()),
-                    _ => {}
-                }
+            if let Some(outcome) = self.outcome(epoch, &seats) {
+                return outcome;
             }
             seats = self.changed.wait(seats).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The same for a task, which is woken at every change.
+    pub(crate) fn poll(&self, epoch: Epoch, task: &Waker) -> Poll<Result<(), EpochError>> {
+        let mut seats = self.seats();
+        if let Some(outcome) = self.outcome(epoch, &seats) {
+            return Poll::Ready(outcome);
+        }
+        seats.watch(task);
+        Poll::Pending
+    }
+
+    /// Wakes `task` at the next change, whatever it is.
+    pub(crate) fn watch(&self, task: &Waker) {
+        self.seats().watch(task);
+    }
+
+    /// Whether `epoch` is committed, or cannot be any more, as the seats stand.
+    fn outcome(&self, epoch: Epoch, seats: &Seats) -> Option<Result<(), EpochError>> {
+        if self.committed() >= epoch {
+            return Some(Ok(()));
+        }
+        if epoch < self.first {
+            return Some(Err(EpochError::Earlier { epoch }));
+        }
+        for (column, seat) in self.shards.iter().zip(seats.states.iter()) {
+            let shard = column.shard;
+            let closed = Epoch(column.barrier.load(Ordering::Acquire)) >= epoch;
+            match seat {
+                SeatState::Untaken => return Some(Err(EpochError::Untaken { shard })),
+                SeatState::Closed if !closed => return Some(Err(EpochError::Closed { shard })),
+                SeatState::Failed(failure) if !closed => return Some(Err(failure.clone().into())),
+                _ => {}
+            }
+        }
+        None
     }
 }

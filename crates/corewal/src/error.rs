@@ -97,6 +97,29 @@ pub enum RecoverError {
     Io(#[from] IoFault),
 }
 
+/// Why a tail cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailError {
+    /// A checkpoint let go of what the tail wanted to read next.
+    #[error("shard {shard} was released up to seq {released}, and seq {from} was to be read")]
+    Released {
+        /// The shard.
+        shard: ShardId,
+        /// What was to be read next.
+        from: Seq,
+        /// Everything up to this seq is gone.
+        released: Seq,
+    },
+    /// The log is not open in this process any more. Everything that was durable before was delivered, or can be
+    /// read by opening another reader.
+    #[error("the log was closed")]
+    Closed,
+    /// The log cannot be read.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+}
+
 /// What is wrong with a log's manifests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -280,6 +303,17 @@ pub enum AppendError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The atomic group does not fit into one batch. The entry that was too much was not added.
+    #[error("a group of {len} bytes is above the limit of {max} bytes for a batch")]
+    GroupTooLarge {
+        /// Bytes of the batch that it would take, with headers.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A group without entries has no stamp.
+    #[error("a group without entries cannot be appended")]
+    EmptyGroup,
     /// The disk is full. Room for closing epochs is kept; appends go on when space is freed.
     #[error("no space: {0}; free some, then appends go on")]
     NoSpace(IoFault),
@@ -297,6 +331,12 @@ pub enum AppendError {
     EpochsAhead {
         /// How many.
         open: u32,
+    },
+    /// The shard's writer was closed, or is being closed.
+    #[error("the writer of shard {shard} is closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
     },
     /// The shard has failed before, and acknowledges nothing more.
     #[error(transparent)]
@@ -353,6 +393,9 @@ pub enum FailureCause {
     /// The writer is gone without a close.
     #[error("its writer was dropped")]
     Dropped,
+    /// The thread that drove the shard, or one that appended to it, panicked inside the engine: a bug.
+    #[error("a thread panicked inside the engine")]
+    Panicked,
 }
 
 /// Why an entry cannot be waited for.
@@ -365,9 +408,33 @@ pub enum WaitError {
         /// The stamp.
         stamp: Stamp,
     },
+    /// The shard's writer was closed, and nothing of this stamp was appended before.
+    #[error("the writer of shard {shard} is closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
+    },
     /// The shard has failed.
     #[error(transparent)]
     Failed(#[from] Failure),
+}
+
+/// Why an append that waits was not acknowledged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DurableError {
+    /// It was not accepted; the log is as it was before.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It was accepted, and it is not known to be durable: it may or may not be on disk.
+    #[error("the entry {stamp} was not acknowledged: {cause}")]
+    Unacknowledged {
+        /// The entry.
+        stamp: Stamp,
+        /// What happened.
+        #[source]
+        cause: WaitError,
+    },
 }
 
 /// Why a log that was recovered cannot be opened for writing.
@@ -388,6 +455,12 @@ pub enum OpenError {
         /// The number, as it would go on.
         number: u64,
     },
+}
+
+impl From<IoFault> for TailError {
+    fn from(fault: IoFault) -> Self {
+        Self::Recover(RecoverError::Io(fault))
+    }
 }
 
 impl From<IoFault> for OpenError {

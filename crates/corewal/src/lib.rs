@@ -59,8 +59,11 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod commit;
+mod durable;
 mod epoch;
 mod error;
+mod frontier;
 pub mod inspect;
 mod keep;
 mod layout;
@@ -68,23 +71,28 @@ mod log;
 mod manifests;
 #[cfg(all(test, loom))]
 mod models;
+mod observers;
 mod options;
 mod prepare;
+mod producer;
 mod record;
 mod recovery;
 mod shard;
 mod shared;
 mod stats;
 mod sync;
+mod wakeup;
 
+pub use commit::{Commit, NoCommit};
 pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,
     SegmentNumber, Seq, ShardId, Stamp,
 };
+pub use durable::{Committed, Durable};
 pub use error::{
-    AppendError, Claim, Damage, EpochError, Failure, FailureCause, IoFault, ManifestError,
-    OpenError, Reason, RecoverError, Source, WaitError, Witness,
+    AppendError, Claim, Damage, DurableError, EpochError, Failure, FailureCause, IoFault,
+    ManifestError, OpenError, Reason, RecoverError, Source, TailError, WaitError, Witness,
 };
 pub use keep::{
     CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
@@ -92,7 +100,9 @@ pub use keep::{
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
+pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
-pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReport};
-pub use shard::{Seat, ShardWriter, SitError, Turn};
+pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReader, ShardReport, Tail};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
 pub use stats::ShardStats;
+pub use wakeup::ShardWaker;

@@ -7,13 +7,17 @@ use std::thread::JoinHandle;
 use corewal_disk::RingFacts;
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
+use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
-use crate::error::{EpochError, Failure, IoFault, RecoverError};
+use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
 use crate::keep::hooks;
+use crate::layout::Layout;
+use crate::observers::Observers;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
-use crate::recovery::{LogReader, Recovery, Report, end_run};
-use crate::shard::Seat;
+use crate::producer::{Pinned, Pinning, Producer, Started};
+use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
+use crate::shard::{Seat, SitError};
 use crate::shared::Shared;
 use crate::stats::ShardStats;
 use crate::{Options, SyncMethod};
@@ -44,6 +48,9 @@ use crate::{Options, SyncMethod};
 pub struct Log {
     pub(crate) shared: Arc<Shared>,
     seats: Vec<Seat>,
+    /// The writers that the log has started.
+    writers: Vec<Started>,
+    observers: Observers,
     /// The preparer, and the one that calls hooks.
     threads: Vec<JoinHandle<()>>,
     report: Report,
@@ -55,6 +62,8 @@ pub struct Log {
 pub struct Capabilities {
     /// Each shard's ring; none before its writer sat down.
     pub rings: Vec<(ShardId, Option<RingFacts>)>,
+    /// The CPU of each writer thread that the log has started.
+    pub pinned: Vec<(ShardId, Pinned)>,
     /// How batches become durable.
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
@@ -89,14 +98,16 @@ pub struct CloseReport {
 }
 
 /// Why a close could not be recorded. Nothing is lost: the next recovery finds the ends.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// Shards are still being written to.
+    /// Shards are still being written to. The log goes on; writers that it has started itself are closed.
     #[error("the writer of shard {shard} is still there; close it first")]
     Live {
         /// The first such shard.
         shard: ShardId,
+        /// The log, to be closed later.
+        log: Box<Log>,
     },
     /// The manifest could not be written.
     #[error(transparent)]
@@ -125,6 +136,59 @@ impl Log {
         LogReader::start(&options)
     }
 
+    /// Follows one shard of a log from outside, also of another process, from `from` on; `None` for an unknown
+    /// shard. Of the options, the directory and the disk count.
+    ///
+    /// A batch is delivered when a later batch of its shard, or a manifest, says that it was durable. An idle
+    /// shard vouches for its last batch after [`vouch_after`](Options::vouch_after), so a tail catches up with it.
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn follow(options: Options, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_disk(&options, shard, from)
+    }
+
+    /// Follows one shard of this log behind its frontier, from `from` on; `None` for a shard that is not active.
+    /// The tail does not keep the log open.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, ShardId};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let mut tail = log.tail(ShardId(0), Seq(1))?.expect("shard 0 is there");
+    /// let stamp = writer.append_bytes(Kind::PUT, b"not yet durable")?;
+    /// assert!(tail.try_next()?.is_none());
+    /// writer.wait(stamp)?;
+    /// assert_eq!(tail.try_next()?.expect("it is durable").stamp(), stamp);
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TailError::Released`] if the place is gone; [`TailError::Recover`].
+    pub fn tail(&self, shard: ShardId, from: Seq) -> Result<Option<Tail>, TailError> {
+        Tail::of_log(&self.shared, &self.layout(), shard, from)
+    }
+
+    /// Reads one shard of this log from any seq on, up to its frontier as of now; `None` for an unknown shard.
+    /// Entries are found by the stamps that appends returned.
+    #[must_use]
+    pub fn reader(&self, shard: ShardId) -> Option<ShardReader> {
+        let manifest = self.shared.manifests().written().clone();
+        let frontier = self.frontier(shard).unwrap_or_default();
+        let spans = Spans::live(&self.layout(), &manifest, shard, frontier)?;
+        Some(ShardReader::new(spans, self.committed_epoch()))
+    }
+
+    fn layout(&self) -> Layout {
+        let options = &self.shared.options;
+        Layout { disk: options.disk.clone(), dir: options.dir.clone() }
+    }
+
     pub(crate) fn start(shared: Arc<Shared>, report: Report) -> Self {
         let seats =
             (0..shared.shards.len()).map(|index| Seat::new(Arc::clone(&shared), index)).collect();
@@ -144,7 +208,8 @@ impl Log {
                 threads.push(start("corewal-hooks", hooks::run));
             }
         }
-        Self { shared, seats, threads, report }
+        let (writers, observers) = (Vec::new(), Observers::default());
+        Self { shared, seats, writers, observers, threads, report }
     }
 
     /// What the recovery found that this log was opened from.
@@ -169,6 +234,82 @@ impl Log {
     #[must_use]
     pub fn take_seats(&mut self) -> Vec<Seat> {
         std::mem::take(&mut self.seats)
+    }
+
+    /// Starts a thread for each seat that was not taken, in order; it drives the shard, and any thread appends to it
+    /// through clones of the [`Producer`] that is returned for it. [`capabilities`](Self::capabilities) say where each
+    /// thread was pinned.
+    ///
+    /// The threads end with [`close`](Self::close), which makes everything durable that was appended, or when the
+    /// log is dropped.
+    ///
+    /// # Errors
+    /// The first shard that could not be started. Its seat is lost, so is that of every later one; those before
+    /// go on until the log is closed or dropped.
+    pub fn start_writers(&mut self, pinning: Pinning) -> Result<Vec<Producer>, SitError> {
+        let cpus = match pinning {
+            Pinning::AllowedCpus => core_affinity::get_core_ids().unwrap_or_default(),
+            Pinning::Unpinned => Vec::new(),
+        };
+        let mut producers = Vec::new();
+        for seat in std::mem::take(&mut self.seats) {
+            let cpu = cpus.get(usize::from(seat.shard().0) % cpus.len().max(1)).copied();
+            let started = Started::start(seat, cpu, pinning)?;
+            producers.push(started.producer());
+            self.writers.push(started);
+        }
+        Ok(producers)
+    }
+
+    /// The acknowledgement of an entry, as a future for any runtime; also to be asked, or waited for.
+    ///
+    /// It ends with an error when the shard fails or is closed, and for a stamp of an earlier incarnation, which
+    /// [`standing`](Self::standing) knows. No byte is copied for it, and nothing allocated.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Pinning, WaitError};
+    /// # async fn example(log: &Log, producer: &corewal::Producer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stamp = producer.append_bytes(Kind::PUT, b"an event")?;
+    /// log.durable(stamp).await?; // it survives a power cut from here on
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn durable(&self, stamp: Stamp) -> Durable {
+        Durable::new(Arc::clone(&self.shared), stamp)
+    }
+
+    /// Waits until everything is durable that was appended, before the call, to the shards whose writers the log
+    /// has [started](Self::start_writers).
+    ///
+    /// # Errors
+    /// [`WaitError`] of the first shard that has failed or was closed.
+    pub fn drained(&self) -> Result<(), WaitError> {
+        for (shard, seq) in self.writers.iter().filter_map(Started::last_taken) {
+            self.shared.wait_seq(&self.shared.shards[usize::from(shard.0)], seq)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `hook` when an epoch is committed, with the committed epoch; when several are committed while it
+    /// runs, with the last one. So a source can be acknowledged upstream.
+    ///
+    /// Hooks run one after the other on a thread of their own, which the first hook starts: a slow one holds up
+    /// other hooks and [`close`](Self::close), no shard. One that panics is not called again:
+    /// [`hook_panics`](Self::hook_panics).
+    pub fn on_commit(&self, hook: impl FnMut(Epoch) + Send + 'static) {
+        self.observers.on_commit(&self.shared, Box::new(hook));
+    }
+
+    /// Calls `hook` when a shard's frontier has moved, with the newest one. As [`on_commit`](Self::on_commit)
+    /// otherwise.
+    pub fn on_frontier(&self, hook: impl FnMut(ShardId, Seq) + Send + 'static) {
+        self.observers.on_frontier(&self.shared, Box::new(hook));
+    }
+
+    /// What hooks have panicked with.
+    #[must_use]
+    pub fn hook_panics(&self) -> Vec<String> {
+        self.observers.panics()
     }
 
     /// The committed epoch: every entry of it and of earlier ones is durable on every active shard.
@@ -196,6 +337,11 @@ impl Log {
     /// failed, an epoch of an earlier incarnation. Never waits for a shard that does not exist any more.
     pub fn wait_epoch(&self, epoch: Epoch) -> Result<(), EpochError> {
         self.shared.epochs.wait(epoch)
+    }
+
+    /// The same as a future, for any runtime.
+    pub fn committed(&self, epoch: Epoch) -> Committed {
+        Committed::new(Arc::clone(&self.shared), epoch)
     }
 
     /// Everything of this incarnation up to this seq is durable on `shard`; `None` for an unknown shard.
@@ -249,6 +395,12 @@ impl Log {
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
             rings: self.shared.shards.iter().map(|it| (it.shard, it.desk().ring.clone())).collect(),
+            pinned: self
+                .shared
+                .shards
+                .iter()
+                .filter_map(|it| Some((it.shard, it.desk().pinned?)))
+                .collect(),
             sync_method: self.shared.options.effective_sync_method(),
             shard_memory: self.shared.options.shard_memory(),
         }
@@ -271,14 +423,20 @@ impl Log {
         any
     }
 
-    /// Closes the log: records every shard's exact end in the manifest. Close the writers before.
+    /// Closes the log: records every shard's exact end in the manifest. Writers that the log has started are
+    /// closed: whoever waits in line gets an error, and what was appended becomes durable. Close your own writers
+    /// before.
     ///
     /// # Errors
     /// [`CloseError`].
     pub fn close(mut self) -> Result<CloseReport, CloseError> {
+        self.end_writers();
+        let untaken = match self.shared.epochs.close_untaken() {
+            Ok(untaken) => untaken,
+            Err(shard) => return Err(CloseError::Live { shard, log: Box::new(self) }),
+        };
         self.stop_threads();
-        let untaken =
-            self.shared.epochs.close_untaken().map_err(|shard| CloseError::Live { shard })?;
+        self.observers.stop();
         let mut manifests = self.shared.manifests();
         let mut report = CloseReport::default();
         let mut next = manifests.written().clone();
@@ -325,6 +483,11 @@ impl Log {
         report.closed.push((shared.shard, shared.frontier.get()));
     }
 
+    fn end_writers(&mut self) {
+        self.writers.iter().for_each(Started::end);
+        self.writers.drain(..).for_each(Started::join);
+    }
+
     fn stop_threads(&mut self) {
         self.shared.bell.stop();
         self.shared.hook_bell.stop();
@@ -346,7 +509,10 @@ enum End {
 impl Drop for Log {
     /// Like a crash, without a [`close`](Log::close).
     fn drop(&mut self) {
+        self.end_writers();
+        self.observers.stop();
         self.stop_threads();
+        drop(self.shared.lock().take());
     }
 }
 

@@ -6,24 +6,26 @@
 //! is built with a fence.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Wake, Waker};
 
 use corewal_disk::{Disk, Engine};
 use corewal_format::{
-    Epoch, Incarnation, LogId, RkyvLayout, SchemaId, SegmentNumber, Seq, ShardId,
+    BatchNumber, Epoch, Incarnation, LogId, RkyvLayout, SchemaId, SegmentNumber, Seq, ShardId,
 };
 use corewal_fuzz_targets::MemoryDisk;
 use loom::model::Builder;
 use loom::thread;
 
 use crate::epoch::{EpochBoard, SeatState};
-use crate::error::{EpochError, Failure, FailureCause};
+use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
+use crate::frontier::{Batches, End, Frontier, Published};
 use crate::layout::Layout;
 use crate::prepare::{self, Bell, Fill, Progress, Recipe, SegmentQueue};
-use crate::shared::{Desk, Published, ShardShared, Start};
+use crate::shard::WriterThread;
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{self, Mutex};
-use crate::{Kind, Log, Options, Preparing, Turn};
+use crate::sync::{self, Thread};
+use crate::wakeup::{Exposure, Wakeup};
+use crate::{Kind, Log, Options, Preparing, Producer, Turn};
 
 /// Runs `model` in every order with at most `preemptions` switches that nothing forced.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -185,29 +187,146 @@ fn requests_at_once_ask_for_different_epochs() {
 fn a_sleeping_writer_is_woken_for_an_epoch() {
     explore(3, || {
         let (board, durable) = board(1);
-        let shard = Arc::new(ShardShared {
-            shard: ShardId(0),
-            frontier: Published::new(corewal_format::BatchNumber(0), Seq(0)),
-            segments: SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0),
-            start: Start { first_batch: corewal_format::BatchNumber(1), first_seq: Seq(1) },
-            desk: Mutex::new(Desk::default()),
-        });
+        let wakeup = Arc::new(Wakeup::default());
+        wakeup.alarm().unwrap();
         let writer = {
-            let (board, durable, shard) =
-                (Arc::clone(&board), Arc::clone(&durable), Arc::clone(&shard));
+            let (board, durable, wakeup) =
+                (Arc::clone(&board), Arc::clone(&durable), Arc::clone(&wakeup));
             thread::spawn(move || {
-                shard.desk().thread = Some(sync::current());
-                while board.requested() < EPOCH {
-                    sync::park_timeout(Duration::ZERO);
+                loop {
+                    wakeup.begin_turn(Exposure::Private);
+                    if board.requested() >= EPOCH {
+                        break;
+                    }
+                    sleep(&wakeup);
                 }
                 close(&board, &durable, 0);
             })
         };
         assert_eq!(board.request().unwrap(), EPOCH);
-        shard.wake();
+        wakeup.raise();
         assert!(board.wait(EPOCH).is_ok());
         assert_durable(&durable);
         writer.join().unwrap();
+    });
+}
+
+fn sleep(wakeup: &Wakeup) {
+    if wakeup.begin_sleep() {
+        wakeup.wait(None).unwrap();
+        wakeup.end_sleep();
+    }
+}
+
+/// Two that raise and one that sleeps again and again: none is missed, and what is owed is cleared in the end, so
+/// that a later sleep is one.
+#[test]
+fn no_raise_is_missed_and_none_is_left_over() {
+    explore(3, || {
+        let wakeup = Arc::new(Wakeup::default());
+        wakeup.alarm().unwrap();
+        let asked = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let askers = [0, 1].map(|index| {
+            let (wakeup, asked) = (Arc::clone(&wakeup), Arc::clone(&asked));
+            thread::spawn(move || {
+                asked[index].store(1, Ordering::Relaxed);
+                wakeup.raise();
+            })
+        });
+        loop {
+            wakeup.begin_turn(Exposure::Private);
+            if asked.iter().all(|it| it.load(Ordering::Relaxed) == 1) {
+                break;
+            }
+            sleep(&wakeup);
+        }
+        askers.into_iter().for_each(|it| it.join().unwrap());
+        // A raise that came late is cleared by the sleep that it ends.
+        wakeup.raise();
+        wakeup.begin_turn(Exposure::Private);
+        assert!(wakeup.begin_sleep());
+        wakeup.raise();
+        wakeup.wait(None).unwrap();
+        wakeup.end_sleep();
+        assert_eq!(wakeup.alarm().unwrap().clear(), 0, "the alarm stays raised");
+    });
+}
+
+/// Unparks a thread of the model.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Whoever waits for the frontier, a thread or a task, is woken when it has moved, and sees what it covers.
+#[test]
+fn who_waits_for_the_frontier_is_woken() {
+    explore(3, || {
+        let frontier = Arc::new(Frontier::new(ShardId(0), BatchNumber(0), Seq(0)));
+        let covered = Arc::new(AtomicU64::new(0));
+        let waiter = {
+            let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
+            thread::spawn(move || {
+                assert!(frontier.wait(Seq(2), Batches::one(BatchNumber(2))).is_ok());
+                assert_eq!(covered.load(Ordering::Relaxed), 2, "told too early");
+            })
+        };
+        let task = {
+            let (frontier, covered) = (Arc::clone(&frontier), Arc::clone(&covered));
+            thread::spawn(move || {
+                let waker = Waker::from(Arc::new(Unpark(sync::current())));
+                let (mut place, mut context) = (None, Context::from_waker(&waker));
+                while frontier.poll(Seq(1), &mut place, &mut context).is_pending() {
+                    sync::park();
+                }
+                assert!(covered.load(Ordering::Relaxed) >= 1, "told too early");
+            })
+        };
+        for seq in 1..=2 {
+            covered.store(seq, Ordering::Relaxed);
+            frontier.advance(BatchNumber(seq), Seq(seq));
+            frontier.tell(Batches::one(BatchNumber(seq)));
+        }
+        waiter.join().unwrap();
+        task.join().unwrap();
+    });
+}
+
+/// The end of a shard ends every wait, also one that begins at that moment; what was durable before stays so.
+#[test]
+fn the_end_of_a_shard_ends_every_wait() {
+    explore(3, || {
+        let frontier = Arc::new(Frontier::new(ShardId(0), BatchNumber(0), Seq(0)));
+        let waiters = [1, 2].map(|seq| {
+            let frontier = Arc::clone(&frontier);
+            thread::spawn(move || frontier.wait(Seq(seq), Batches::ANY))
+        });
+        frontier.advance(BatchNumber(1), Seq(1));
+        frontier.end(End::Closed);
+        let [durable, lost] = waiters.map(|it| it.join().unwrap());
+        assert!(durable.is_ok(), "it was durable before the end");
+        assert!(matches!(lost, Err(WaitError::Closed { .. })));
+    });
+}
+
+/// A task that waits for a commit is woken by it.
+#[test]
+fn a_commit_wakes_a_task() {
+    explore(3, || {
+        let (board, durable) = board(2);
+        let closers = [0, 1].map(|index| {
+            let (board, durable) = (Arc::clone(&board), Arc::clone(&durable));
+            thread::spawn(move || close(&board, &durable, index))
+        });
+        let waker = Waker::from(Arc::new(Unpark(sync::current())));
+        while board.poll(EPOCH, &waker).is_pending() {
+            sync::park();
+        }
+        assert_durable(&durable);
+        closers.into_iter().for_each(|it| it.join().unwrap());
     });
 }
 
@@ -215,21 +334,7 @@ fn a_sleeping_writer_is_woken_for_an_epoch() {
 #[test]
 fn a_log_commits_an_epoch_that_another_thread_closes() {
     explore(2, || {
-        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
-        let options = Options::new("/log")
-            .disk(disk)
-            .engine(Engine::Blocking)
-            .preparing(Preparing::Manual)
-            .block_len(512)
-            .segment_len(4096)
-            .first_segment_len(4096)
-            .write_len(512)
-            .max_batch(512)
-            .max_record(100)
-            .depth(1)
-            .prepared_ahead(1)
-            .pipeline_bound(1);
-        let mut log = Log::recover(options).unwrap().open().unwrap();
+        let mut log = small_log();
         let seat = log.take_seats().remove(0);
         let log = Arc::new(log);
         let writer = {
@@ -255,6 +360,74 @@ fn a_log_commits_an_epoch_that_another_thread_closes() {
     });
 }
 
+/// A log in memory whose blocks hold one batch of 512 bytes each: three of them.
+fn small_log() -> Log {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::default());
+    let options = Options::new("/log")
+        .disk(disk)
+        .engine(Engine::Blocking)
+        .preparing(Preparing::Manual)
+        .block_len(512)
+        .segment_len(4096)
+        .first_segment_len(4096)
+        .write_len(512)
+        .max_batch(512)
+        .max_record(100)
+        .depth(1)
+        .prepared_ahead(1)
+        .pipeline_bound(1);
+    Log::recover(options).unwrap().open().unwrap()
+}
+
+/// A shard of the model whose writer runs on the calling thread, and what another thread does with its producer.
+fn with_producer(act: impl FnOnce(Producer) + Send + 'static) {
+    let mut log = small_log();
+    let (drive, intake) = log.take_seats().remove(0).take().unwrap();
+    let writer = WriterThread::new(drive, intake);
+    let producer = Producer::new(writer.entrance());
+    let acting = thread::Builder::new().stack_size(1 << 20).spawn(move || act(producer)).unwrap();
+    writer.run().unwrap();
+    acting.join().unwrap();
+}
+
+/// A producer appends and waits while the writer may be going to sleep; then the shard is closed.
+#[test]
+fn a_producer_wakes_the_writer_and_is_woken() {
+    explore(2, || {
+        with_producer(|producer| {
+            let stamp = producer.append_bytes_durable(Kind::PUT, b"an entry").unwrap();
+            assert!(producer.frontier() >= stamp.seq);
+            producer.end();
+            let late = producer.append_bytes(Kind::PUT, b"late");
+            assert!(matches!(late, Err(AppendError::Closed { .. })));
+        });
+    });
+}
+
+/// A producer that fills every block and more stands in line, and is let in when blocks come back; or the end
+/// comes first, and it is told.
+#[test]
+fn a_producer_in_line_is_let_in_or_told_of_the_end() {
+    explore(1, || {
+        with_producer(|producer| {
+            let other = producer.clone();
+            let run = move || {
+                // Three blocks hold nine of them.
+                for _ in 0..11 {
+                    match other.append_bytes(Kind::PUT, &[1; 100]) {
+                        Ok(_) => {}
+                        Err(AppendError::Closed { .. }) => return,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            };
+            let filling = thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap();
+            producer.end();
+            filling.join().unwrap();
+        });
+    });
+}
+
 /// A disk in memory with the folder of shard 0, and a recipe for it.
 fn recipe() -> Recipe {
     let disk = MemoryDisk::default();
@@ -276,7 +449,8 @@ fn recipe() -> Recipe {
 }
 
 fn queue() -> Arc<SegmentQueue> {
-    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0))
+    let wakeup = Arc::new(Wakeup::default());
+    Arc::new(SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0, wakeup))
 }
 
 /// Whoever takes a segment and rings gets another one: the preparer does not sleep through a bell. It ends when

@@ -336,6 +336,11 @@ impl Options {
         }
     }
 
+    /// Whether a batch may stay written, and not durable, until somebody asks.
+    pub(crate) fn has_lazy_syncs(&self) -> bool {
+        self.policy != Policy::EveryBatch
+    }
+
     /// The longest batch that a segment of the full size can hold.
     fn segment_room(&self) -> u64 {
         self.segment_len.saturating_sub(u64::from(self.block_len) * (u64::from(HEADER_BLOCKS)))

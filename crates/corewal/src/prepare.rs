@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use corewal_disk::{Access, Block, File, Open};
@@ -17,7 +17,8 @@ use corewal_format::{
 use crate::error::{Doing, IoFault};
 use crate::layout::Layout;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, Thread, current};
+use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::wakeup::Wakeup;
 
 /// How much is zeroed by one write, in bytes: small enough not to hold up a commit.
 const FILL_LEN: usize = 256 << 10;
@@ -61,6 +62,8 @@ pub(crate) struct SegmentQueue {
     /// The first segment of the run; it is short, so that opening never waits.
     first: SegmentNumber,
     state: Mutex<QueueState>,
+    /// Wakes the shard's writer.
+    wakeup: Arc<Wakeup>,
     /// Held while a segment is prepared: two at once would make one number, and one file take the other's name.
     preparing: Mutex<()>,
     /// The writer has no next segment: a segment is handed over unfilled rather than late.
@@ -79,8 +82,8 @@ struct QueueState {
     recycled: u64,
     /// Bytes of all files of the shard.
     disk_len: u64,
-    /// The writer that stands still for want of a segment; it is woken when there is one, or a fault.
-    waiting: Option<Thread>,
+    /// The writer stands still for want of a segment; it is woken when there is one, or a fault.
+    is_awaited: bool,
     /// A file whose preparing failed and that could not be removed; its number is free only without it.
     unremoved: Option<SegmentNumber>,
 }
@@ -92,6 +95,7 @@ impl SegmentQueue {
         first: SegmentNumber,
         leftovers: Vec<Leftover>,
         run_len: u64,
+        wakeup: Arc<Wakeup>,
     ) -> Self {
         let disk_len = run_len + leftovers.iter().map(|it| it.len).sum::<u64>();
         let state = QueueState {
@@ -101,13 +105,14 @@ impl SegmentQueue {
             leftovers,
             fault: None,
             recycled: 0,
-            waiting: None,
+            is_awaited: false,
             unremoved: None,
         };
         Self {
             shard,
             first,
             state: Mutex::new(state),
+            wakeup,
             preparing: Mutex::new(()),
             wanted: AtomicBool::new(false),
             ready_len: AtomicU64::new(0),
@@ -129,9 +134,7 @@ impl SegmentQueue {
         let mut state = self.lock();
         let is_empty = state.ready.is_empty();
         self.wanted.store(is_empty, Ordering::Release);
-        if is_empty && state.waiting.is_none() {
-            state.waiting = Some(current());
-        }
+        state.is_awaited |= is_empty;
     }
 
     /// Nobody will use the segment that is being prepared: it need not be filled.
@@ -153,6 +156,7 @@ impl SegmentQueue {
     fn abandon(&self, dir: &Path) {
         let cause = io::Error::other("the log was closed or dropped");
         self.lock().fault = Some(IoFault::new("prepare segments in", dir, cause));
+        self.wakeup.raise();
     }
 
     /// Above every number that was prepared, or is being prepared.
@@ -242,10 +246,8 @@ impl Recipe {
             None => self.create(queue, number, len),
         };
         let mut state = queue.lock();
-        if let Some(writer) = state.waiting.take() {
-            writer.unpark();
-        }
-        match prepared {
+        let was_awaited = std::mem::take(&mut state.is_awaited);
+        let progress = match prepared {
             Ok(prepared) => {
                 state.next = number.next();
                 state.fault = None;
@@ -263,7 +265,12 @@ impl Recipe {
                 state.fault = Some(fault);
                 Progress::Failed
             }
+        };
+        drop(state);
+        if was_awaited {
+            queue.wakeup.raise();
         }
+        progress
     }
 
     /// Removes a file whose preparing failed, so that its number can be prepared again.

@@ -1,19 +1,21 @@
 //! What the threads of an open log share: little, and nothing on the way of an append.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use corewal_disk::{Lock, RingFacts};
 use corewal_format::{BatchNumber, Incarnation, LogId, Seq, ShardId};
 
 use crate::Options;
 use crate::epoch::EpochBoard;
+use crate::frontier::Frontier;
 use crate::keep::{Kept, Piece};
 use crate::manifests::ManifestWriter;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
+use crate::producer::Pinned;
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
-use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Mutex, MutexGuard, Thread};
+use crate::sync::{Mutex, MutexGuard};
+use crate::wakeup::Wakeup;
 
 /// The state of an open log.
 #[derive(Debug)]
@@ -32,10 +34,16 @@ pub(crate) struct Shared {
     pub(crate) hook_bell: Bell,
     /// The active shards, by id from 0.
     pub(crate) shards: Box<[ShardShared]>,
-    pub(crate) lock: Lock,
+    /// The lock on the directory, until the log is closed or dropped: handles that outlive it do not keep it. Rings
+    /// hold it too, until their last write has landed.
+    pub(crate) lock: Mutex<Option<Lock>>,
 }
 
 impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Lock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +63,8 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct ShardShared {
     pub(crate) shard: ShardId,
-    pub(crate) frontier: Published,
+    pub(crate) frontier: Frontier,
+    pub(crate) wakeup: Arc<Wakeup>,
     pub(crate) segments: SegmentQueue,
     pub(crate) start: Start,
     pub(crate) desk: Mutex<Desk>,
@@ -71,14 +80,14 @@ pub(crate) struct Start {
 /// What a writer leaves for others to see.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    /// To wake the writer when it sleeps outside of its ring.
-    pub(crate) thread: Option<Thread>,
     pub(crate) ring: Option<RingFacts>,
     pub(crate) stats: ShardStats,
     /// The last durable batch.
     pub(crate) durable: Option<LastBatch>,
     /// The writer was closed: `durable` is the exact end of its run.
     pub(crate) closed: bool,
+    /// The CPU of a writer's thread that the log has started.
+    pub(crate) pinned: Option<Pinned>,
 }
 
 impl ShardShared {
@@ -87,41 +96,6 @@ impl ShardShared {
     }
 
     pub(crate) fn wake(&self) {
-        if let Some(thread) = &self.desk().thread {
-            thread.unpark();
-        }
-    }
-}
-
-/// What leaves the hot path, on a cache line of its own: the frontier.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct Published {
-    seq: AtomicU64,
-    batch: AtomicU64,
-}
-
-impl Published {
-    pub(crate) fn new(batch: BatchNumber, seq: Seq) -> Self {
-        Self { seq: AtomicU64::new(seq.0), batch: AtomicU64::new(batch.0) }
-    }
-
-    /// Never goes back.
-    pub(crate) fn advance(&self, batch: BatchNumber, seq: Seq) {
-        let before = self.batch.load(Ordering::Relaxed);
-        self.batch.store(batch.0.max(before), Ordering::Release);
-        let before = self.seq.load(Ordering::Relaxed);
-        self.seq.store(seq.0.max(before), Ordering::Release);
-    }
-
-    pub(crate) fn get(&self) -> Seq {
-        Seq(self.seq.load(Ordering::Acquire))
-    }
-
-    /// The last durable batch, and a seq that it or an earlier one ends with.
-    pub(crate) fn last(&self) -> (BatchNumber, Seq) {
-        // The seq first: the batch, which is stored before, has then reached it.
-        let seq = self.get();
-        (BatchNumber(self.batch.load(Ordering::Acquire)), seq)
+        self.wakeup.raise();
     }
 }

@@ -8,6 +8,12 @@ pub struct ShardStats {
     pub entries: u64,
     /// Bytes of their payloads.
     pub payload_bytes: u64,
+    /// Atomic groups that were appended: batches of entries, and transactions.
+    pub groups: u64,
+    /// Bytes of groups that were copied once more: those of small transactions, from their own buffer into a
+    /// block at the commit, and those of groups that outgrew the open batch or their buffer. All others are
+    /// written from where they were serialized to.
+    pub recopied_bytes: u64,
     /// Batches that were handed to the ring.
     pub batches: u64,
     /// Bytes of those batches, with headers and padding.

@@ -17,6 +17,8 @@ mod lines;
 mod lock;
 #[path = "kill/parent.rs"]
 mod parent;
+#[path = "kill/producers.rs"]
+mod producers;
 #[path = "kill/victim.rs"]
 mod victim;
 
@@ -28,14 +30,21 @@ const SEED: &str = "COREWAL_KILL_SEED";
 
 type Test = (&'static str, fn(Option<u64>));
 
-const TESTS: [Test; 2] = [
+const TESTS: [Test; 3] = [
     ("killed_writers_lose_nothing_acknowledged", parent::killed_writers_lose_nothing_acknowledged),
     ("a_killed_writer_frees_its_log", lock::a_killed_writer_frees_its_log),
+    (
+        "killed_producers_lose_nothing_acknowledged",
+        producers::killed_producers_lose_nothing_acknowledged,
+    ),
 ];
 
 fn main() -> ExitCode {
     if let Some(order) = child::Order::from_environment() {
         return child::run(&order);
+    }
+    if let Some(end) = producers::run_as_child() {
+        return end;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted = |name: &str| {

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::Thread;
+
+use corewal::ShardWaker;
 
 /// Bytes that may wait in one queue; one message more may be on top.
 const LIMIT: usize = 1 << 20;
@@ -62,7 +63,7 @@ impl Message {
 #[derive(Debug)]
 pub(crate) enum Taken {
     Message(Message),
-    /// Nothing yet. The thread is unparked when there is more.
+    /// Nothing yet. The writer is woken when there is more.
     Nothing,
     /// Nothing, and nothing will come.
     End,
@@ -84,8 +85,8 @@ pub(crate) struct Queue {
 struct State {
     messages: VecDeque<Message>,
     cost: usize,
-    /// Who takes, and is unparked when there is something.
-    taker: Option<Thread>,
+    /// Wakes the writer that takes, when there is something.
+    taker: Option<ShardWaker>,
     is_ended: bool,
     is_abandoned: bool,
 }
@@ -102,7 +103,7 @@ impl Queue {
         }
         state.cost += message.cost();
         state.messages.push_back(message);
-        unpark(&state);
+        wake(&state);
         Ok(())
     }
 
@@ -110,12 +111,12 @@ impl Queue {
     pub(crate) fn end(&self) {
         let mut state = self.lock();
         state.is_ended = true;
-        unpark(&state);
+        wake(&state);
     }
 
-    /// Makes the calling thread the one that takes.
-    pub(crate) fn sit(&self) {
-        self.lock().taker = Some(std::thread::current());
+    /// Makes this writer the one that takes.
+    pub(crate) fn sit(&self, taker: ShardWaker) {
+        self.lock().taker = Some(taker);
     }
 
     /// The next message. Never waits.
@@ -146,9 +147,9 @@ impl Queue {
 }
 
 /// Under the lock, after the change: a taker that saw the queue before it is woken, one that comes later sees it.
-fn unpark(state: &State) {
+fn wake(state: &State) {
     if let Some(taker) = &state.taker {
-        taker.unpark();
+        taker.wake();
     }
 }
 

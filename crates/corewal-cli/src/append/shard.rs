@@ -85,7 +85,7 @@ pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board, seated: &
     let writer = seat.sit();
     seated.wait();
     let done = writer.map_err(Trouble::from).and_then(|writer| {
-        queue.sit();
+        queue.sit(writer.waker());
         ShardLoop {
             writer,
             log,

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::record::{Action, Event, FileId, Notes, Outcome, RecordedFile};
-use crate::{Block, Completion, File, FileSlot, Operation, Ring, RingFacts, Token};
+use crate::{Alarm, Block, Completion, File, FileSlot, Operation, Ring, RingFacts, Token};
 
 #[derive(Debug)]
 pub(super) struct RecordedRing {
@@ -94,6 +95,14 @@ impl Ring for RecordedRing {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.inner.wait(timeout)
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        self.inner.listen(alarm);
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        self.inner.announce()
     }
 
     fn submit_and_wait(&mut self) -> io::Result<()> {

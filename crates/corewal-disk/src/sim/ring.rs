@@ -13,7 +13,8 @@ use super::trace::TraceStep;
 use crate::files::FileTable;
 use crate::inflight::Tokens;
 use crate::{
-    Block, Completion, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig, RingFacts, Token,
+    Alarm, Block, Completion, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig, RingFacts,
+    Token,
 };
 
 /// A ring of a simulated disk.
@@ -34,6 +35,8 @@ pub(super) struct SimRing {
     /// Empty between calls.
     done: Vec<(Token, Result<usize, Errno>)>,
     calls: u64,
+    alarm: Option<Arc<Alarm>>,
+    announces: bool,
 }
 
 impl SimRing {
@@ -62,6 +65,8 @@ impl SimRing {
             lock: config.lock,
             done: Vec::with_capacity(depth),
             calls: 0,
+            alarm: None,
+            announces: false,
         })
     }
 
@@ -94,6 +99,16 @@ impl SimRing {
             handle: file.handle(),
             refusal,
             work,
+        }
+    }
+
+    /// Time passes only in calls, so while something is in flight the alarm stays raised.
+    fn announce_flights(&self) {
+        if self.announces
+            && self.tokens.len() > 0
+            && let Some(alarm) = &self.alarm
+        {
+            alarm.raise();
         }
     }
 
@@ -156,6 +171,7 @@ impl Ring for SimRing {
             }
         }
         self.queued = queued;
+        self.announce_flights();
         self.shared.state().check()
     }
 
@@ -175,6 +191,7 @@ impl Ring for SimRing {
             self.files.end(index);
             completions.push(Completion { token, result: result.map_err(Into::into), block });
         }
+        self.announce_flights();
         Ok(())
     }
 
@@ -196,6 +213,17 @@ impl Ring for SimRing {
         }
         self.calls += u64::from(slept);
         Ok(())
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        self.alarm = Some(Arc::clone(alarm));
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        assert!(self.alarm.is_some(), "the ring listens to an alarm");
+        self.announces = true;
+        self.announce_flights();
+        self.shared.state().check()
     }
 
     fn in_flight(&self) -> usize {

@@ -53,6 +53,11 @@ pub(super) fn sync(target: Target) -> Entry {
     }
 }
 
+/// Completes once when `fd` is readable.
+pub(super) fn watch(fd: RawFd) -> Entry {
+    opcode::PollAdd::new(Fd(fd), libc::POLLIN as u32).build()
+}
+
 /// Makes the next entry wait for this one, and be cancelled if this one fails or is short.
 pub(super) fn link(entry: Entry) -> Entry {
     entry.flags(Flags::IO_LINK)

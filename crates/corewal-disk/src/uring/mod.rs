@@ -18,7 +18,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -31,13 +32,13 @@ use crate::files::FileTable;
 use crate::inflight::Tokens;
 use crate::real::RealFile;
 use crate::{
-    Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring, RingConfig,
-    RingFacts,
+    Alarm, Block, Completion, Durability, Engine, File, FileSlot, Lock, Operation, Ring,
+    RingConfig, RingFacts,
 };
 use entry::Target;
 use ops::{Op, Ops, Step};
 use setup::{Kernel, LOCK_PLACE, Made, NO_FILE, Refusal, Running};
-use tickets::{Part, Tickets, Work};
+use tickets::{NO_TICKET, Part, Tickets, Work};
 
 /// So often in a row may the kernel put off a submission (`EAGAIN`, `EBUSY`) before that counts as
 /// an error.
@@ -73,6 +74,12 @@ pub(crate) struct UringRing {
     /// landed.
     lock: Option<Lock>,
     facts: RingFacts,
+    alarm: Option<Arc<Alarm>>,
+    /// An entry that watches the alarm is staged, or in the kernel; it stays there until the alarm
+    /// is raised, so most waits have nothing to do for it.
+    watched: bool,
+    /// Completions raise the alarm, so a sleep is on the alarm itself.
+    announces: bool,
     /// How often in a row the kernel put off a submission.
     deferrals: u32,
 }
@@ -116,11 +123,15 @@ impl UringRing {
             staged: VecDeque::with_capacity(submissions),
             done: VecDeque::with_capacity(1),
             writer: Writer::default(),
-            tickets: Tickets::new(completions),
+            // One place is for the completion of the watch.
+            tickets: Tickets::new(completions - 1),
             pool: made.pool,
             pool_id: made.pool_id,
             lock: config.lock.clone(),
             facts,
+            alarm: None,
+            watched: false,
+            announces: false,
             deferrals: 0,
         }
     }
@@ -241,7 +252,9 @@ impl UringRing {
             self.deferrals = 0;
             self.staged.drain(..consumed);
         }
-        if let Some(&next) = self.staged.front() {
+        if let Some(&next) = self.staged.front()
+            && next != NO_TICKET
+        {
             let work = self.tickets.work(next).expect("a staged ticket is out");
             if work.part == Part::Sync {
                 self.ops.op_mut(work.op).link_broke();
@@ -303,6 +316,9 @@ impl UringRing {
             let next = self.ring.completion().next();
             let Some(entry) = next else { return Ok(()) };
             let user_data = entry.user_data();
+            if user_data == NO_TICKET && mem::take(&mut self.watched) {
+                continue;
+            }
             let work = self.tickets.redeem(user_data).ok_or(UnknownCompletion { user_data })?;
             self.complete(work, entry.result(), completions);
         }
@@ -342,6 +358,26 @@ impl UringRing {
             let place = u32::try_from(place).expect("a table is small");
             let _ = self.ring.submitter().register_files_update(place, &[NO_FILE]);
         }
+    }
+
+    /// Stages an entry that completes when the alarm is raised.
+    fn watch(&mut self) -> io::Result<()> {
+        let Some(alarm) = self.alarm.as_ref().filter(|_| !self.watched) else {
+            return Ok(());
+        };
+        let entry = entry::watch(alarm.as_fd().as_raw_fd()).user_data(NO_TICKET);
+        if self.ring.submission().is_full() {
+            self.enter(0, None)?;
+        }
+        if self.ring.submission().is_full() {
+            // The kernel puts everything off; the wait returns early, and the next one tries again.
+            return Ok(());
+        }
+        // SAFETY: names no memory; the kernel holds the alarm's descriptor while it watches.
+        unsafe { entry::push(&mut self.ring, &entry) }
+        self.staged.push_back(NO_TICKET);
+        self.watched = true;
+        Ok(())
     }
 
     fn is_idle(&self) -> bool {
@@ -455,6 +491,13 @@ impl Ring for UringRing {
         }
         // Waiting with nothing in the kernel would never end.
         self.stage();
+        if self.announces
+            && let Some(alarm) = self.alarm.clone()
+        {
+            self.hand_over()?;
+            return if self.call_is_due() { Ok(()) } else { alarm.wait(timeout) };
+        }
+        self.watch()?;
         let Some(timeout) = timeout else { return self.enter(1, None) };
         let timeout = timeout.min(MAX_WAIT);
         if !self.ring.params().is_feature_ext_arg() {
@@ -462,6 +505,22 @@ impl Ring for UringRing {
         }
         let timeout = Timespec::from(timeout);
         self.enter(1, Some(&SubmitArgs::new().timespec(&timeout)))
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        assert!(self.alarm.is_none(), "a ring listens to one alarm");
+        self.alarm = Some(Arc::clone(alarm));
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        let alarm = self.alarm.as_ref().expect("the ring listens to an alarm");
+        if !self.announces {
+            self.ring.submitter().register_eventfd(alarm.as_fd().as_raw_fd())?;
+            // What had completed before the registration has not raised it.
+            alarm.raise();
+            self.announces = true;
+        }
+        Ok(())
     }
 
     fn in_flight(&self) -> usize {

@@ -313,3 +313,39 @@ fn being_put_off_is_an_error_only_in_the_end() {
     judge(&mut ring, libc::EINTR).unwrap();
     assert_eq!(judge(&mut ring, libc::EAGAIN).unwrap_err().raw_os_error(), Some(libc::EAGAIN));
 }
+
+/// A write that waits for a reader: the kernel has it, and nothing but the alarm can end the wait.
+#[test]
+fn the_alarm_ends_a_wait_for_what_does_not_complete() {
+    let Some(place) = Place::new() else { return };
+    let path = place.dir.path().join("fifo");
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: a C string, borrowed for the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let fifo = place.disk.open(&path, Open::WRITE).unwrap();
+    let mut ring = UringRing::new(&config()).unwrap();
+    let alarm = Arc::new(Alarm::new().unwrap());
+    ring.listen(&alarm);
+    let slot = ring.register(&fifo).unwrap();
+    // As much as a pipe holds (pipe(7)), and then more.
+    let len = 64 * 1024;
+    ring.push(write(0, slot, Block::zeroed(len), Durability::Written)).unwrap();
+    ring.submit().unwrap();
+    assert_eq!(*reap_all(&mut ring)[0].result.as_ref().unwrap(), len);
+    ring.push(write(1, slot, Block::zeroed(4096), Durability::Written)).unwrap();
+    ring.submit().unwrap();
+    let mut completions = Vec::new();
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| alarm.raise());
+            while alarm.clear() == 0 {
+                ring.wait(None).unwrap();
+            }
+        });
+        ring.reap(&mut completions).unwrap();
+        assert!(completions.is_empty());
+    }
+    let mut reader = std::fs::File::open(&path).unwrap();
+    std::io::Read::read_exact(&mut reader, &mut vec![0; len]).unwrap();
+    assert_eq!(reap_all(&mut ring).len(), 1);
+}

@@ -37,6 +37,9 @@ struct Ticket {
 
 const GENERATION_SHIFT: u32 = 32;
 
+/// The `user_data` of an entry that belongs to no operation: of generation 0, which no ticket has.
+pub(super) const NO_TICKET: u64 = 0;
+
 impl Tickets {
     pub(super) fn new(count: u32) -> Self {
         let tickets = (0..count).map(|_| Ticket { generation: 0, work: None }).collect();
@@ -66,7 +69,7 @@ impl Tickets {
     pub(super) fn issue(&mut self, work: Work) -> u64 {
         let index = self.free.pop().expect("the caller has seen that a ticket is free");
         let ticket = &mut self.tickets[index as usize];
-        ticket.generation = ticket.generation.wrapping_add(1);
+        ticket.generation = ticket.generation.wrapping_add(1).max(1);
         ticket.work = Some(work);
         u64::from(ticket.generation) << GENERATION_SHIFT | u64::from(index)
     }

@@ -1,10 +1,11 @@
 //! Checks of rings.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use corewal_disk::{
-    Block, Completion, Durability, FileSlot, Open, Operation, Ring, RingConfig, Token,
+    Alarm, Block, Completion, Durability, FileSlot, Open, Operation, Ring, RingConfig, Token,
 };
 
 use crate::subject::{DURABILITIES, Subject, assert_pattern, block, fill, finish, write};
@@ -485,4 +486,70 @@ pub(crate) fn nothing_to_do_makes_no_call(subject: &Subject) {
         ring.wait(None).unwrap();
     }
     assert_eq!(ring.facts().calls, calls);
+}
+
+pub(crate) fn a_raised_alarm_ends_the_wait(subject: &Subject) {
+    let alarm = Arc::new(Alarm::new().unwrap());
+    let mut ring = subject.ring(2);
+    ring.listen(&alarm);
+    let slot = ring.register(&subject.create("a")).unwrap();
+    for round in 0..20 {
+        ring.push(write(round, slot, block(UNIT, 1), 0, Durability::Dsync)).unwrap();
+        ring.submit().unwrap();
+        if round % 2 == 0 {
+            alarm.raise();
+        }
+        ring.wait(None).unwrap();
+        assert_eq!(alarm.clear(), u64::from(round % 2 == 0), "nobody else raises or clears it");
+        finish(&mut *ring, 1);
+    }
+}
+
+/// The descriptor of a ring with deferred completions does not tell of them.
+pub(crate) fn completions_raise_the_alarm(subject: &Subject) {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let alarm = Arc::new(Alarm::new().unwrap());
+    let mut ring = subject.ring(2);
+    ring.listen(&alarm);
+    let file = subject.disk.open(&subject.path("a"), Open::CREATE.direct()).unwrap();
+    let slot = ring.register(&file).unwrap();
+    ring.push(write(0, slot, block(UNIT, 1), 0, Durability::Dsync)).unwrap();
+    ring.submit().unwrap();
+    ring.announce().unwrap();
+    let mut completions = Vec::new();
+    for round in 1..20 {
+        while completions.is_empty() {
+            alarm.wait(Some(LIMIT)).unwrap();
+            assert!(alarm.clear() > 0, "round {round}: nothing was raised");
+            ring.reap(&mut completions).unwrap();
+        }
+        written(&completions.pop().unwrap());
+        let durability = DURABILITIES[usize::try_from(round).unwrap() % 3];
+        ring.push(write(round, slot, block(UNIT, 1), 0, durability)).unwrap();
+        ring.submit().unwrap();
+        if round % 4 == 0 {
+            ring.wait(Some(LIMIT)).unwrap();
+        }
+    }
+    finish(&mut *ring, 1);
+}
+
+pub(crate) fn a_raised_alarm_is_no_completion(subject: &Subject) {
+    let alarm = Arc::new(Alarm::new().unwrap());
+    let mut ring = subject.ring(1);
+    ring.listen(&alarm);
+    alarm.raise();
+    ring.wait(None).unwrap();
+    let slot = ring.register(&subject.create("a")).unwrap();
+    ring.push(write(1, slot, block(UNIT, 1), 0, Durability::LinkedSync)).unwrap();
+    ring.submit().unwrap();
+    let mut completions = Vec::new();
+    while completions.is_empty() {
+        ring.wait(None).unwrap();
+        ring.reap(&mut completions).unwrap();
+    }
+    assert_eq!(completions.len(), 1);
+    assert_eq!(ring.in_flight(), 0);
+    ring.drain(&mut completions).unwrap();
+    assert_eq!(completions.len(), 1);
 }

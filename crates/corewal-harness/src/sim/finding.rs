@@ -33,6 +33,8 @@ pub enum Finding {
     },
     /// An idle shard did not vouch for what it had acknowledged, or for the committed epoch.
     Unvouched(ShardId, Seq),
+    /// A tail gives what it may not, or less than it must; this was the frontier.
+    Tail(ShardId, String, Seq),
     /// Damage that a promise or a record tells of was not refused.
     Silent {
         /// What was damaged.
@@ -70,6 +72,9 @@ impl fmt::Display for Finding {
             ),
             Self::Unvouched(shard, seq) => {
                 write!(f, "shard {shard} was idle and has not vouched for seq {seq}")
+            }
+            Self::Tail(shard, what, frontier) => {
+                write!(f, "a tail of shard {shard} {what}; the frontier is {frontier}")
             }
             Self::Silent { damage, witness } => {
                 write!(f, "{damage}: not refused, although {witness}")

@@ -221,6 +221,10 @@ pub enum Op {
     Append(u16, u16),
     /// An entry that holds the image of a batch of another log, which would fit this one.
     AppendImage(u16),
+    /// So many entries of so many bytes, as one atomic group.
+    Group(u16, u16, u16),
+    /// The same by a transaction, behind one that is aborted.
+    Transaction(u16, u16, u16),
     /// A turn.
     Turn(u16),
     /// A turn, and waiting for a completion if there is something in flight.
@@ -372,7 +376,7 @@ const KINDS: [FaultKind; 5] = [
 
 type Maker = fn(&mut Rng, u16, &Geometry) -> Op;
 
-const MAKERS: [(u64, Maker); 23] = [
+const MAKERS: [(u64, Maker); 25] = [
     (30, |rng, shard, geometry| {
         let len = match rng.below(10) {
             0..6 => rng.below(120),
@@ -403,6 +407,8 @@ const MAKERS: [(u64, Maker); 23] = [
     (1, |_, shard, _| Op::CloseWriter(shard)),
     (1, |_, shard, _| Op::DropWriter(shard)),
     (2, |_, shard, _| Op::AppendImage(shard)),
+    (4, |rng, shard, _| Op::Group(shard, 1 + rng.small(5), rng.small(400))),
+    (4, |rng, shard, _| Op::Transaction(shard, 1 + rng.small(5), rng.small(800))),
 ];
 
 impl History {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corewal::{
     AppendError, Epoch, EpochError, Incarnation, Kind, Log, Pin, PinFrom, SegmentNumber, Seq,
-    ShardId, ShardWriter, Stamp, StateMark, Turn,
+    ShardId, ShardWriter, Stamp, StateMark, Tail, TailError, Turn,
 };
 use corewal_disk::sim::SimDisk;
 use corewal_format::{HEADER_BLOCKS, ShardRecord};
@@ -69,6 +69,8 @@ pub(crate) struct Desk {
     writer: Option<ShardWriter>,
     /// The first epoch that it has not closed.
     epoch: Epoch,
+    /// The frontier before anything was appended.
+    began: Seq,
     acknowledged: Seq,
     has_failed: bool,
     pub(super) given: Vec<Stamp>,
@@ -77,6 +79,19 @@ pub(crate) struct Desk {
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
     seals: Vec<Seal>,
+    /// Follow the shard, from inside and from outside, since the log was first read beside its writers.
+    tails: Option<[Tail; 2]>,
+    /// Where they begin: behind what was released.
+    tails_from: Seq,
+}
+
+/// How an atomic group is appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupWay {
+    /// All at once.
+    Batch,
+    /// Entry by entry, apart from the log.
+    Transaction,
 }
 
 /// What a call was made of.
@@ -86,6 +101,35 @@ struct Before {
 }
 
 impl Desk {
+    /// Reads on with both tails; what is wrong, if anything.
+    fn read_tails(
+        &mut self,
+        log: &Log,
+        geometry: &Geometry,
+        disk: &Arc<SimDisk>,
+    ) -> Result<Option<String>, TailError> {
+        if self.tails.is_none() {
+            let inside = log.tail(self.shard, self.tails_from)?;
+            let outside = Log::follow(geometry.options(disk), self.shard, self.tails_from)?;
+            self.tails = inside.zip(outside).map(|(inside, outside)| [inside, outside]);
+        }
+        let Some(tails) = &mut self.tails else { return Ok(Some("is not there".into())) };
+        for tail in tails.iter_mut() {
+            loop {
+                let from = tail.position();
+                let Some(entry) = tail.try_next()? else { break };
+                let seq = entry.stamp().seq;
+                // What an earlier life has left is durable, and above no frontier of this one.
+                if seq < from || seq > self.acknowledged {
+                    return Ok(Some(format!("gives seq {seq} at {from}")));
+                }
+            }
+        }
+        let [inside, _] = tails;
+        let is_behind = self.acknowledged > self.began && inside.position() <= self.acknowledged;
+        Ok(is_behind.then(|| format!("stops at {}", inside.position())))
+    }
+
     /// What has been taken of the reserve.
     fn usage(&self) -> Option<(u64, Epoch)> {
         self.writer.as_ref().map(|writer| (writer.stats().vouches, self.epoch))
@@ -125,6 +169,7 @@ impl<'a> Session<'a> {
             session.desks.push(Desk {
                 shard,
                 epoch: writer.epoch(),
+                began: writer.frontier(),
                 acknowledged: writer.frontier(),
                 has_failed: false,
                 given: Vec::new(),
@@ -132,6 +177,8 @@ impl<'a> Session<'a> {
                 rotations: 0,
                 reserved: None,
                 seals: Vec::new(),
+                tails: None,
+                tails_from: Seq(1),
                 writer: Some(writer),
             });
         }
@@ -260,19 +307,79 @@ impl<'a> Session<'a> {
                 self.desks[index].reserved = self.desks[index].usage();
                 Ok(true)
             }
-            Err(AppendError::Full) => self.note(index, &before).map(|()| false),
-            Err(AppendError::NoSpace(_)) if self.excuses.full => {
+            Err(error) => self.refused(index, &before, has_failed, &error),
+        }
+    }
+
+    /// Appends entries as one atomic group; by a transaction, which is aborted once before, if it is said so.
+    pub(crate) fn append_group(
+        &mut self,
+        shard: u16,
+        payloads: &[Vec<u8>],
+        way: GroupWay,
+    ) -> Result<bool, Stop> {
+        let index = self.desk(shard);
+        let before = self.before(index);
+        let Some(writer) = &mut self.desks[index].writer else { return Ok(false) };
+        *self.clock += 1;
+        let puts = payloads.iter().map(|payload| (Kind::PUT, &payload[..]));
+        let result = match way {
+            GroupWay::Batch => writer.append_batch_bytes(puts),
+            GroupWay::Transaction => {
+                let mut transaction = writer.begin();
+                let mut add = |(kind, bytes)| transaction.append_bytes(kind, bytes);
+                let added = add((Kind::PUT, b"aborted"));
+                transaction.abort();
+                let mut add = |(kind, bytes)| transaction.append_bytes(kind, bytes);
+                let added = added.and_then(|()| puts.clone().try_for_each(&mut add));
+                added.and_then(|()| writer.commit(&mut transaction))
+            }
+        };
+        let has_failed = self.desks[index].has_failed;
+        match result {
+            Ok(group) => {
+                if has_failed {
+                    let what = format!("{} was accepted", group.first());
+                    return Err(Finding::AfterFailure(group.first().shard, what).into());
+                }
+                let entries: Vec<_> = group
+                    .stamps()
+                    .zip(payloads)
+                    .map(|(stamp, payload)| (stamp, Kind::PUT, &payload[..]))
+                    .collect();
+                self.ledger.appended_together(*self.clock, &entries);
+                self.desks[index].given.extend(group.stamps());
                 self.note(index, &before)?;
+                self.desks[index].reserved = self.desks[index].usage();
+                Ok(true)
+            }
+            Err(AppendError::GroupTooLarge { .. }) => self.note(index, &before).map(|()| false),
+            Err(error) => self.refused(index, &before, has_failed, &error),
+        }
+    }
+
+    /// An append was not accepted: is there a reason for it?
+    fn refused(
+        &mut self,
+        index: usize,
+        before: &Before,
+        has_failed: bool,
+        error: &AppendError,
+    ) -> Result<bool, Stop> {
+        match error {
+            AppendError::Full => self.note(index, before).map(|()| false),
+            AppendError::NoSpace(_) if self.excuses.full => {
+                self.note(index, before)?;
                 self.check_reserve(index)?;
                 Ok(false)
             }
-            Err(AppendError::NoSpace(_) | AppendError::NoSegment(_)) if self.excuses.faults => {
-                self.note(index, &before).map(|()| false)
+            AppendError::NoSpace(_) | AppendError::NoSegment(_) if self.excuses.faults => {
+                self.note(index, before).map(|()| false)
             }
-            Err(AppendError::Failed(_)) if has_failed => Ok(false),
-            Err(error) => {
-                let stop = self.trouble(&error);
-                if let (Stop::Failed, AppendError::Failed(_)) = (&stop, &error) {
+            AppendError::Failed(_) if has_failed => Ok(false),
+            error => {
+                let stop = self.trouble(error);
+                if let (Stop::Failed, AppendError::Failed(_)) = (&stop, error) {
                     self.desks[index].has_failed = true;
                     return Ok(false);
                 }
@@ -620,6 +727,31 @@ impl<'a> Session<'a> {
             Err(Unread::Refused(_)) if self.excuses.faults => Ok(()),
             Err(Unread::Refused(error)) => Err(self.trouble(&error)),
         }
+    }
+
+    /// Tails give, in order, what is durable and nothing else; the one inside gives all of it.
+    pub(crate) fn read_tails(&mut self, geometry: &Geometry) -> Result<(), Stop> {
+        if self.excuses.faults {
+            return Ok(());
+        }
+        for index in 0..self.desks.len() {
+            let desk = &mut self.desks[index];
+            let (shard, frontier) = (desk.shard, desk.acknowledged);
+            let outcome = desk.read_tails(&self.log, geometry, &self.disk);
+            match outcome {
+                // What a checkpoint has let go of is gone for tails too; they begin anew behind it.
+                Err(TailError::Released { released, .. }) if released >= desk.tails_from => {
+                    desk.tails = None;
+                    desk.tails_from = released.next();
+                }
+                Ok(Some(found)) => {
+                    return Err(Finding::Tail(shard, found, frontier).into());
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.trouble(&error)),
+            }
+        }
+        Ok(())
     }
 
     /// The disk has so many KiB more than are taken.

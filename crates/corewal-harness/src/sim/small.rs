@@ -34,6 +34,8 @@ pub enum Small {
     Append,
     /// Three entries in one batch.
     Batch,
+    /// A transaction of three entries that is larger than a block.
+    Transaction,
     /// The epoch is closed.
     Barrier,
     /// The next segment is begun.
@@ -46,9 +48,10 @@ pub enum Small {
     Reopen,
 }
 
-const ALL: [Small; 7] = [
+const ALL: [Small; 8] = [
     Small::Append,
     Small::Batch,
+    Small::Transaction,
     Small::Barrier,
     Small::Rotate,
     Small::Checkpoint,
@@ -153,6 +156,9 @@ fn lives(geometry: &Geometry, workload: &[Small]) -> Vec<LifePlan> {
             Small::Barrier => {
                 now.ops.push(Op::RequestEpoch);
                 now.ops.extend((0..geometry.shards).map(Op::Turn));
+            }
+            Small::Transaction => {
+                now.ops.extend([Op::Transaction(shard, 3, 350), Op::Turn(shard)]);
             }
             Small::Rotate => now.ops.push(Op::Rotate(shard)),
             Small::Checkpoint => {

@@ -14,7 +14,7 @@ use crate::sim::damage::{self, Damage};
 use crate::sim::history::{CutPlan, End, Geometry, History, Lie, LifePlan, Op};
 use crate::sim::payload::{image, payload};
 use crate::sim::reading::{Unread, read};
-use crate::sim::session::{Excuses, Session, Stop};
+use crate::sim::session::{Excuses, GroupWay, Session, Stop};
 use crate::sim::{DIR, Finding};
 use crate::{Ledger, Recovered, Rng, Violation};
 
@@ -452,6 +452,20 @@ fn act(
             let bytes = image(session, &life.geometry, shard);
             append(session, shard, bytes)
         }
+        Op::Group(shard, count, len) | Op::Transaction(shard, count, len) => {
+            let way = match op {
+                Op::Group(..) => GroupWay::Batch,
+                _ => GroupWay::Transaction,
+            };
+            let numbers = (session.number() << 8)..;
+            let bytes: Vec<Vec<u8>> = numbers
+                .take(usize::from(count))
+                .map(|number| payload(number, usize::from(len).min(life.geometry.max_record())))
+                .collect();
+            *payloads += u64::from(count);
+            *entries += u64::from(count);
+            session.append_group(shard, &bytes, way).map(|_| ())
+        }
         Op::Turn(shard) => session.turn(shard).map(|_| ()),
         Op::Sleep(shard) => session.sleep(shard),
         Op::Sync(shard) => session.sync(shard),
@@ -475,7 +489,10 @@ fn act(
             session.advance(Duration::from_micros(u64::from(time)));
             Ok(())
         }
-        Op::Read => session.read_beside(&life.geometry),
+        Op::Read => {
+            session.read_beside(&life.geometry)?;
+            session.read_tails(&life.geometry)
+        }
         Op::Room(room) => {
             session.set_room(room);
             Ok(())

@@ -9,6 +9,8 @@
 //! | `snapshot` | all of it together, for a log |
 //! | `stream`, `merge` | the entries in order |
 //! | `reader` | a log read beside its writer |
+//! | `seek`, `shard_reader` | one shard from any seq on |
+//! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
 
 mod facts;
@@ -17,8 +19,11 @@ mod merge;
 mod open;
 mod reader;
 mod report;
+mod seek;
+mod shard_reader;
 mod snapshot;
 mod stream;
+mod tail;
 mod walk;
 mod window;
 
@@ -35,11 +40,14 @@ use crate::{Log, Options, manifests};
 
 pub use reader::LogReader;
 pub use report::{Report, RunEnd, ShardReport};
+pub use shard_reader::ShardReader;
+pub use tail::Tail;
 
 pub(crate) use facts::LastBatch;
 pub(crate) use judge::committed;
 pub(crate) use open::end_run;
 pub(crate) use reader::take as judged;
+pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};

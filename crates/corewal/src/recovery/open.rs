@@ -10,6 +10,7 @@ use corewal_format::{
 
 use crate::epoch::EpochBoard;
 use crate::error::{Doing, IoFault, OpenError};
+use crate::frontier::Frontier;
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
@@ -19,8 +20,9 @@ use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
 use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
-use crate::shared::{Desk, Published, ShardShared, Shared, Start};
+use crate::shared::{Desk, ShardShared, Shared, Start};
 use crate::sync::Mutex;
+use crate::wakeup::Wakeup;
 use crate::{Log, Options, record};
 
 /// No number of a new incarnation starts above this: counting a thousand million a second, it takes a century to
@@ -72,10 +74,19 @@ pub(crate) fn open(
         let folder = layout.shard(record.shard);
         layout.disk.create_dir(&folder).doing("create", &folder)?;
         let run_len = kept.sealed_len(record.shard);
+        let wakeup = Arc::new(Wakeup::default());
+        let first = (current.first_batch.before(), current.first_seq.before());
         shards.push(ShardShared {
             shard: record.shard,
-            frontier: Published::new(current.first_batch.before(), current.first_seq.before()),
-            segments: SegmentQueue::new(record.shard, current.first_segment, leftovers, run_len),
+            frontier: Frontier::new(record.shard, first.0, first.1),
+            wakeup: Arc::clone(&wakeup),
+            segments: SegmentQueue::new(
+                record.shard,
+                current.first_segment,
+                leftovers,
+                run_len,
+                wakeup,
+            ),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
         });
@@ -99,7 +110,7 @@ pub(crate) fn open(
         kept: Mutex::new(kept),
         hook_bell: Bell::default(),
         shards: shards.into_boxed_slice(),
-        lock,
+        lock: Mutex::new(Some(lock)),
     });
     // The first segments, so that the first append finds one. A full disk is no reason not to open.
     for shard in &shared.shards {

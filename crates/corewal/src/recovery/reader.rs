@@ -1,13 +1,13 @@
 //! A log read without its lock, also beside its writer.
 
-use corewal_format::{Checkpoint, ShardRecord};
+use corewal_format::{Checkpoint, ShardId, ShardRecord};
 
 use crate::error::RecoverError;
 use crate::layout::Layout;
 use crate::manifests::{self, Found};
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
-use crate::recovery::{Entry, Report};
+use crate::recovery::{Entry, Report, ShardReader};
 use crate::{Options, RecoverError::NoLog};
 
 /// How often the log may change while one reading of it fails.
@@ -21,6 +21,7 @@ const ATTEMPTS: usize = 64;
 #[derive(Debug)]
 pub struct LogReader {
     layout: Layout,
+    snapshot: Snapshot,
     merge: Merge,
     report: Report,
     checkpoint: Option<Checkpoint>,
@@ -38,8 +39,22 @@ impl LogReader {
         let mut report = snapshot.report();
         report.took = started.elapsed();
         let merge = Merge::new(snapshot.streams(&layout));
-        let checkpoint = snapshot.manifest.checkpoint;
-        Ok(Self { layout, merge, report, checkpoint, refused: None })
+        let checkpoint = snapshot.manifest.checkpoint.clone();
+        Ok(Self { layout, snapshot, merge, report, checkpoint, refused: None })
+    }
+
+    /// One shard of what this reader has judged, from any seq on; `None` for an unknown shard. Independent of the
+    /// merged stream and of other such readers, so that shards can be replayed in parallel.
+    #[must_use]
+    pub fn shard(&self, shard: ShardId) -> Option<ShardReader> {
+        let spans = self.snapshot.spans(&self.layout, shard)?;
+        Some(ShardReader::new(spans, self.report.committed_epoch))
+    }
+
+    /// Every shard of what this reader has judged, retired ones too.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardReader> {
+        self.report.shards.iter().filter_map(|it| self.shard(it.shard)).collect()
     }
 
     /// The next entry of the merged stream, borrowed from the reader's memory.

@@ -14,6 +14,7 @@ use crate::manifests::{self, Found};
 use crate::recovery::facts::{self, RunFacts, RunPlan};
 use crate::recovery::judge::{self, Claims, Ending};
 use crate::recovery::report::{Report, RunEnd, ShardReport};
+use crate::recovery::shard_reader::Spans;
 use crate::recovery::stream::{ShardStream, Span};
 use crate::recovery::walk::{Opened, open_segment};
 use crate::{Options, Preparing};
@@ -170,6 +171,15 @@ impl Snapshot {
             )
         };
         self.manifest.shards.iter().map(stream).collect()
+    }
+
+    /// The runs of one shard, up to their ends.
+    pub(crate) fn spans(&self, layout: &Layout, shard: ShardId) -> Option<Spans> {
+        let record = self.manifest.shard(shard)?;
+        let mut spans: VecDeque<Span> = record.runs.iter().map(Span::from).collect();
+        spans.extend(self.current_span(record));
+        let (log, generation) = (self.manifest.log, self.manifest.generation);
+        Some(Spans { layout: layout.clone(), log, shard, generation, spans })
     }
 
     fn current_span(&self, record: &ShardRecord) -> Option<Span> {

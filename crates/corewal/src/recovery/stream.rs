@@ -28,6 +28,20 @@ pub(crate) struct Span {
     pub(crate) voids: VecDeque<Void>,
 }
 
+impl Span {
+    /// The last batch of a run that is still being written: its end is known by seq alone.
+    pub(crate) const OPEN_END: BatchNumber = BatchNumber(u64::MAX);
+
+    /// Whether nothing more of the span may be read, with the walk at `cursor`.
+    fn is_over(&self, cursor: Cursor) -> bool {
+        if self.last_batch == Self::OPEN_END {
+            cursor.least_seq > self.last_kept_seq
+        } else {
+            cursor.expected > self.last_batch
+        }
+    }
+}
+
 impl From<&Run> for Span {
     fn from(run: &Run) -> Self {
         Self {
@@ -109,6 +123,41 @@ impl ShardStream {
     /// What of the shard stands in which segment, as far as it was read.
     pub(crate) fn take_pieces(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.pieces)
+    }
+
+    /// Begins inside of the first span, at `cursor`, and reads ahead by `ahead` bytes.
+    pub(crate) fn enter(mut self, cursor: Cursor, ahead: usize) -> Self {
+        if let Some(span) = self.spans.front_mut() {
+            span.voids.retain(|void| void.first_batch >= cursor.expected);
+            let segments = cursor.segment..=*span.segments.end();
+            let mut walker = Walker::new(
+                self.layout.clone(),
+                self.log,
+                self.shard,
+                span.incarnation,
+                segments,
+                cursor,
+            );
+            walker.read_ahead(ahead);
+            self.walker = Some(walker);
+        }
+        self
+    }
+
+    /// The run that is being written may be read up to `seq`.
+    pub(crate) fn extend(&mut self, seq: Seq) {
+        if let Some(span) = self.spans.back_mut()
+            && span.last_batch == Span::OPEN_END
+            && span.last_kept_seq < seq
+        {
+            span.last_kept_seq = seq;
+            if let Some(walker) = &mut self.walker
+                && self.batch.is_none()
+            {
+                // What was read of the place may be older than what stands there.
+                walker.forget();
+            }
+        }
     }
 
     pub(crate) fn read_len(&self) -> u64 {
@@ -196,7 +245,11 @@ impl ShardStream {
                     cursor,
                 )
             });
-            if walker.cursor().expected > span.last_batch {
+            if span.is_over(walker.cursor()) {
+                if span.last_batch == Span::OPEN_END {
+                    // It goes on here when more of it may be read.
+                    return Ok(false);
+                }
                 self.spans.pop_front();
                 self.walker = None;
                 continue;

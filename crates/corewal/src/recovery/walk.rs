@@ -179,6 +179,11 @@ impl Walker {
         self.from_device
     }
 
+    /// Reads so many bytes at once, unless one batch needs more.
+    pub(crate) fn read_ahead(&mut self, len: usize) {
+        self.window.read_ahead(len);
+    }
+
     /// Reads the place again at the next step.
     pub(crate) fn forget(&mut self) {
         self.window.forget();

@@ -13,11 +13,18 @@ pub(crate) struct Window {
     block: Block,
     start: u64,
     filled: usize,
+    /// How much is read at once, in bytes.
+    ahead: usize,
 }
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { block: Block::zeroed(BLOCK_ALIGN), start: 0, filled: 0 }
+        Self { block: Block::zeroed(BLOCK_ALIGN), start: 0, filled: 0, ahead: WINDOW_LEN }
+    }
+
+    /// Reads so many bytes at once, unless one batch needs more.
+    pub(crate) fn read_ahead(&mut self, len: usize) {
+        self.ahead = len;
     }
 
     /// Forgets what was read: the file is another one, or must be read again.
@@ -57,7 +64,7 @@ impl Window {
         let start = at - at % align;
         let lead = usize::try_from(at - start).map_err(io::Error::other)?;
         // A small file needs no large window: zeroing its memory would take longer than reading it.
-        let left = file.len()?.saturating_sub(start).min(WINDOW_LEN as u64);
+        let left = file.len()?.saturating_sub(start).min(self.ahead as u64);
         let left = usize::try_from(left).map_err(io::Error::other)?;
         let wanted = (lead + len).max(left).next_multiple_of(BLOCK_ALIGN);
         let kept = match self.offset_of(start) {

@@ -57,6 +57,15 @@ pub(crate) struct OpenBatch {
     flags: BatchFlags,
 }
 
+/// How far a batch was filled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    chain: Chain,
+    len: usize,
+    last_seq: Seq,
+    entry_count: u32,
+}
+
 impl OpenBatch {
     /// An empty batch at `place`, of at most `capacity` bytes.
     pub(crate) fn new(
@@ -122,6 +131,30 @@ impl OpenBatch {
     /// Bytes of the batch on disk.
     pub(crate) fn disk_len(&self) -> u64 {
         (self.len as u64).next_multiple_of(u64::from(self.place.block_len))
+    }
+
+    /// Whether entries that take `body_len` bytes, headers and padding included, fit.
+    pub(crate) fn has_room(&self, body_len: usize) -> bool {
+        self.len + body_len <= self.capacity
+    }
+
+    /// Where the batch stands before a group; [`undo`](Self::undo) goes back to it.
+    pub(crate) fn mark(&self) -> Mark {
+        let Self { chain, len, last_seq, entry_count, .. } = *self;
+        Mark { chain, len, last_seq, entry_count }
+    }
+
+    /// Takes back every entry since `mark`.
+    pub(crate) fn undo(&mut self, mark: Mark) {
+        assert!(mark.len <= self.len && mark.entry_count <= self.entry_count);
+        let Mark { chain, len, last_seq, entry_count } = mark;
+        (self.chain, self.len, self.last_seq, self.entry_count) =
+            (chain, len, last_seq, entry_count);
+    }
+
+    /// The entries since `mark`, with their headers and padding.
+    pub(crate) fn since(&self, mark: Mark) -> &[u8] {
+        &self.block[mark.len..self.len]
     }
 
     /// Where the next payload goes; what is written there counts only after [`push`](Self::push).

@@ -18,13 +18,14 @@ use crate::error::{AppendError, Failure};
 use crate::record::{EncodeError, Room};
 use crate::shard::batch::{BatchPlace, OpenBatch};
 use crate::shard::space::{Purpose, Space};
+use crate::shard::transaction::Transaction;
 use crate::shared::{ShardShared, Shared};
 
 /// The open batch, those that wait behind it for the ring, and where the next one goes.
 pub(crate) struct Intake {
     pub(super) shared: Arc<Shared>,
     pub(super) index: usize,
-    shard: ShardId,
+    pub(super) shard: ShardId,
     pub(super) pool: Vec<Block>,
     pub(super) space: Space,
     pub(super) open: Option<OpenBatch>,
@@ -37,11 +38,17 @@ pub(crate) struct Intake {
     pub(super) epoch: Epoch,
     /// The shard's latch: the first failure stays.
     failure: Option<Failure>,
-    scratch: Arena,
+    pub(super) scratch: Arena,
+    /// Where a group goes that outgrows the open batch; none while one is appended.
+    pub(super) outgrown: Option<Transaction>,
     /// Entries that were taken, barriers included.
     pub(super) entries: u64,
     /// Bytes of their payloads.
     pub(super) payload_bytes: u64,
+    /// Atomic groups that were taken.
+    pub(super) groups: u64,
+    /// Bytes that were copied once more, between a group's own buffer and a block.
+    pub(super) recopied_bytes: u64,
 }
 
 impl Intake {
@@ -60,8 +67,11 @@ impl Intake {
             epoch: shared.epochs.first(),
             failure: None,
             scratch: Arena::new(),
+            outgrown: None,
             entries: 0,
             payload_bytes: 0,
+            groups: 0,
+            recopied_bytes: 0,
             shared,
         }
     }
@@ -77,7 +87,7 @@ impl Intake {
     }
 
     #[inline]
-    fn check_latch(&self) -> Result<(), Failure> {
+    pub(super) fn check_latch(&self) -> Result<(), Failure> {
         match &self.failure {
             None => Ok(()),
             Some(failure) => Err(failure.clone()),
@@ -89,6 +99,19 @@ impl Intake {
         self.open.as_ref().is_none_or(OpenBatch::is_empty) && self.ready.is_empty()
     }
 
+    /// Whether a batch could be opened, if there is a place for it.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.open.is_some() || !self.pool.is_empty()
+    }
+
+    /// The batch that holds the last entry.
+    pub(super) fn newest_batch(&self) -> BatchNumber {
+        match &self.open {
+            Some(open) if !open.is_empty() => self.next_batch,
+            _ => self.next_batch.before(),
+        }
+    }
+
     /// Closes the open epoch with a barrier and returns the epoch that was closed.
     pub(super) fn close_epoch(&mut self) -> Result<Epoch, AppendError> {
         self.check_latch()?;
@@ -97,7 +120,7 @@ impl Intake {
         if self.open.as_ref().is_some_and(|open| !open.fits(0)) {
             self.close_batch();
         }
-        self.open_batch(0, Purpose::Barrier)?;
+        self.open_batch(ENTRY_HEADER_LEN, Purpose::Barrier)?;
         self.push(Kind::BARRIER, 0);
         self.close_batch();
         self.epoch = epoch.next();
@@ -121,7 +144,7 @@ impl Intake {
         }
         loop {
             let was_open = self.open.is_some();
-            self.open_batch(1, Purpose::Entry)?;
+            self.open_batch(ENTRY_HEADER_LEN + padded(1), Purpose::Entry)?;
             let Some(open) = &mut self.open else { return Err(AppendError::Full) };
             match encode(Room::new(open.room()), &mut self.scratch) {
                 Ok(len) if len > self.shared.options.max_record => {
@@ -135,7 +158,7 @@ impl Intake {
         }
     }
 
-    fn too_large(&self, len: usize) -> AppendError {
+    pub(super) fn too_large(&self, len: usize) -> AppendError {
         AppendError::TooLarge { len, max: self.shared.options.max_record }
     }
 
@@ -172,15 +195,18 @@ impl Intake {
         Stamp { epoch: self.epoch, seq, shard: self.shard }
     }
 
-    /// Opens a batch if none is open, with room for a payload of `payload_len` bytes.
+    /// Opens a batch if none is open, with room for entries of `body_len` bytes with headers and padding.
     #[inline]
-    fn open_batch(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
-        if self.open.is_some() { Ok(()) } else { self.open_next(payload_len, purpose) }
+    pub(super) fn open_batch(
+        &mut self,
+        body_len: usize,
+        purpose: Purpose,
+    ) -> Result<(), AppendError> {
+        if self.open.is_some() { Ok(()) } else { self.open_next(body_len, purpose) }
     }
 
-    fn open_next(&mut self, payload_len: usize, purpose: Purpose) -> Result<(), AppendError> {
-        let needed = (BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(payload_len)) as u64;
-        let len = needed.next_multiple_of(u64::from(self.shared.options.block_len));
+    fn open_next(&mut self, body_len: usize, purpose: Purpose) -> Result<(), AppendError> {
+        let len = self.batch_len(body_len);
         if self.pool.is_empty() {
             return Err(AppendError::Full);
         }
@@ -195,6 +221,12 @@ impl Intake {
         let room = self.space.room();
         self.open = Some(OpenBatch::new(block, place, room, self.epoch, self.next_seq));
         Ok(())
+    }
+
+    /// Bytes on disk of a batch with a body of so many bytes.
+    pub(super) fn batch_len(&self, body_len: usize) -> u64 {
+        let len = (BATCH_HEADER_LEN + body_len) as u64;
+        len.next_multiple_of(u64::from(self.shared.options.block_len))
     }
 
     fn batch_place(
@@ -228,7 +260,7 @@ impl Intake {
 
     /// Opens an empty batch in the reserve, for its promises alone.
     pub(super) fn open_vouch(&mut self) -> bool {
-        self.open_batch(0, Purpose::Vouch).is_ok()
+        self.open_batch(ENTRY_HEADER_LEN, Purpose::Vouch).is_ok()
     }
 
     /// A record that does not fit into what an empty batch offers here: at the end of a segment, or larger
@@ -243,31 +275,14 @@ impl Intake {
         if len > self.shared.options.max_record {
             return Err(self.too_large(len));
         }
-        // The empty batch that was in the way was never written.
-        if let Some(empty) = self.open.take() {
-            self.pool.push(empty.into_block());
-        }
-        let large =
-            self.ready.iter().any(|(_, batch)| batch.is_large(self.shared.options.write_len));
-        if large || self.ready.len() >= self.shared.options.block_count() {
-            return Err(AppendError::Full);
-        }
-        let block_len = u64::from(self.shared.options.block_len);
-        let batch_len = ((BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(len)) as u64)
-            .next_multiple_of(block_len);
-        let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
-            return Err(Space::refusal(&self.shared, self.this()));
-        };
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            return Err(Space::refusal(&self.shared, self.this()));
-        }
+        let batch_len = self.batch_len(ENTRY_HEADER_LEN + padded(len));
+        let place = self.place_alone(batch_len)?;
         let memory = usize::try_from(batch_len).expect("bounded by max_batch");
         let block = if memory <= self.shared.options.write_len {
             self.pool.pop().ok_or(AppendError::Full)?
         } else {
             Block::zeroed(memory)
         };
-        let place = self.batch_place(active.number, active.file, active.at);
         let mut open = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         let written = match encode(Room::new(open.room()), &mut self.scratch) {
             Ok(written) if written <= len => written,
@@ -284,6 +299,28 @@ impl Intake {
         let stamp = self.push(kind, written);
         self.close_batch();
         Ok(stamp)
+    }
+
+    /// The place of a batch of its own, of `batch_len` bytes, behind all that was appended. No batch with entries
+    /// is open.
+    pub(super) fn place_alone(&mut self, batch_len: u64) -> Result<BatchPlace, AppendError> {
+        // An empty batch that was in the way was never written.
+        if let Some(empty) = self.open.take() {
+            assert!(empty.is_empty(), "its entries would be lost");
+            self.pool.push(empty.into_block());
+        }
+        let large =
+            self.ready.iter().any(|(_, batch)| batch.is_large(self.shared.options.write_len));
+        if large || self.ready.len() >= self.shared.options.block_count() {
+            return Err(AppendError::Full);
+        }
+        let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
+            return Err(Space::refusal(&self.shared, self.this()));
+        };
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
+            return Err(Space::refusal(&self.shared, self.this()));
+        }
+        Ok(self.batch_place(active.number, active.file, active.at))
     }
 
     /// A block comes back: into the pool, unless it was made for one large batch.

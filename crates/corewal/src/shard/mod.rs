@@ -4,18 +4,27 @@
 //! |---|---|
 //! | `batch` | the open batch, filled in place |
 //! | `intake` | appending: the open batch, and those behind it |
+//! | `entrance` | an intake that many threads share, and those who wait for room in it |
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
+//! | `thread` | a writer on a thread of the log, behind an entrance |
+//! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `writer` | the public face |
 
 mod batch;
+mod entrance;
 mod flight;
 mod intake;
 mod space;
+mod thread;
+mod transaction;
 mod turn;
 mod writer;
 
 pub(crate) use batch::OpenBatch;
+pub(crate) use entrance::{Credit, Entrance, Given, Patience, Room};
+pub(crate) use thread::WriterThread;
+pub use transaction::{Group, Transaction};
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};

@@ -10,6 +10,7 @@ use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::frontier::{Batches, End};
 use crate::options::{Policy, SyncMethod};
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
@@ -18,6 +19,7 @@ use crate::shard::flight::{Flight, InFlight};
 use crate::shard::intake::Intake;
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
+use crate::wakeup::Exposure;
 
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,12 +74,22 @@ pub(crate) struct Drive {
     pub(super) promised: Promises,
     /// The latch: the first failure stays.
     pub(super) failure: Option<Failure>,
+    /// The frontier moved beyond this batch, and nobody was woken yet.
+    untold: Option<BatchNumber>,
+    exposure: Exposure,
     idle_since: Option<Duration>,
     last_sync: Duration,
     pub(super) sync_wanted: bool,
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
     stats: ShardStats,
+}
+
+/// How a writer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Closed,
+    Abandoned,
 }
 
 /// What a token stands for.
@@ -106,6 +118,8 @@ impl Drive {
                 committed_epoch: shared.epochs.committed(),
             },
             failure: None,
+            untold: None,
+            exposure: Exposure::Private,
             idle_since: None,
             last_sync: Duration::ZERO,
             sync_wanted: false,
@@ -131,6 +145,7 @@ impl Drive {
         let shard = self.this().shard;
         let failure = self.failure.get_or_insert(Failure { shard, cause }).clone();
         self.shared.epochs.seat(self.index, SeatState::Failed(failure.clone()));
+        self.this().frontier.end(End::Failed(failure.clone()));
         failure
     }
 
@@ -154,6 +169,8 @@ impl Drive {
         ShardStats {
             entries: intake.entries,
             payload_bytes: intake.payload_bytes,
+            groups: intake.groups,
+            recopied_bytes: intake.recopied_bytes,
             rotations: intake.space.rotations,
             unfilled: intake.space.unfilled,
             recycled: self.this().segments.recycled(),
@@ -168,10 +185,31 @@ impl Drive {
 
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
     pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
-        self.check_latch()?;
+        self.begin()?;
         self.reap()?;
         let next = self.load(intake)?;
-        self.launch(next, then)
+        if then == Then::Await {
+            // What was durable before the wait is told before it.
+            self.tell();
+        }
+        let turn = self.launch(next, then)?;
+        self.tell();
+        Ok(turn)
+    }
+
+    /// What was raised before a turn is served by it.
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        self.check_latch()?;
+        self.this().wakeup.begin_turn(self.exposure);
+        Ok(())
+    }
+
+    /// Wakes those who wait for what became durable. At the end of a turn: what the disk can do meanwhile is
+    /// under way.
+    pub(super) fn tell(&mut self) {
+        if let Some(before) = self.untold.take() {
+            self.this().frontier.tell(Batches::between(before, self.durable().0));
+        }
     }
 
     /// Takes completions in and moves the frontier.
@@ -181,6 +219,7 @@ impl Drive {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));
         }
         let before = (self.flight.durable(), self.flight.barrier());
+        let before_batch = self.durable().0;
         for completion in completions.drain(..) {
             self.complete(completion);
         }
@@ -191,11 +230,15 @@ impl Drive {
             && let Some(durable) = after.0
         {
             self.this().frontier.advance(durable.number, durable.last_seq);
+            self.untold.get_or_insert(before_batch);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
+            && self.shared.epochs.close(self.index, epoch)
         {
-            self.shared.epochs.close(self.index, epoch);
+            // Idle shards have a committed epoch to vouch for.
+            let others = self.shared.shards.iter().filter(|it| it.shard != self.this().shard);
+            others.for_each(ShardShared::wake);
         }
         Ok(())
     }
@@ -248,17 +291,72 @@ impl Drive {
         })
     }
 
-    /// Sleeps until a completion waits to be reaped, at most for `limit`.
-    pub(super) fn await_completion(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        self.ring.wait(limit).map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))
+    /// Sleeps until a completion waits to be reaped, or somebody wakes the writer; at most for `limit`.
+    pub(super) fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
+        self.check_latch()?;
+        let wakeup = Arc::clone(&self.this().wakeup);
+        let slept = match self.exposure {
+            // The next turn clears it.
+            Exposure::Exposed if self.ring.in_flight() == 0 => wakeup.wait(limit),
+            Exposure::Exposed => self.ring.wait(limit),
+            Exposure::Private if !wakeup.begin_sleep() => return Ok(()),
+            Exposure::Private => {
+                let slept = match self.ring.in_flight() {
+                    0 => wakeup.wait(limit),
+                    _ => self.ring.wait(limit),
+                };
+                wakeup.end_sleep();
+                slept
+            }
+        };
+        slept.map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))
     }
 
-    /// Waits for everything in flight, and lets go of the lock.
-    pub(super) fn drain(&mut self) -> Result<(), Failure> {
+    /// From now on completions raise the alarm too.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub(super) fn expose(&mut self) -> std::io::Result<()> {
+        if self.exposure == Exposure::Private {
+            self.ring.announce()?;
+            self.exposure = Exposure::Exposed;
+        }
+        Ok(())
+    }
+
+    /// The number of entries in the open batch from which on it can be sealed before a completion; `None` for
+    /// never. By the rule of [`next_sealable`](Self::next_sealable), for whoever fills it meanwhile.
+    pub(super) fn sealable_from(&self) -> Option<u64> {
+        let (in_flight, entries) = self.load_of_the_disk();
+        (in_flight < self.shared.options.depth).then(|| entries.div_ceil(2).max(1))
+    }
+
+    /// The end of a writer that has drained: lets go of the lock, and leaves the shard's exact end.
+    pub(super) fn close(&mut self, intake: &Intake) -> Result<Seq, Failure> {
+        assert!(self.is_drained(intake), "everything that was taken is durable");
         let mut completions = std::mem::take(&mut self.completions);
         self.ring
             .drain(&mut completions)
-            .map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))
+            .map_err(|error| self.fail(FailureCause::Ring(Arc::new(error))))?;
+        self.leave_desk(intake, Ending::Closed);
+        self.shared.epochs.seat(self.index, SeatState::Closed);
+        self.this().frontier.end(End::Closed);
+        Ok(self.this().frontier.get())
+    }
+
+    /// The end of a writer that was not closed: like a crash. What is in flight may land, nothing more is
+    /// acknowledged. A failure that came before stays the cause.
+    pub(super) fn abandon(&mut self, cause: FailureCause) -> Failure {
+        match &self.failure {
+            Some(failure) => failure.clone(),
+            None => self.fail(cause),
+        }
+    }
+
+    pub(super) fn leave_desk(&self, intake: &Intake, ending: Ending) {
+        let mut desk = self.this().desk();
+        desk.ring = Some(self.ring.facts());
+        desk.stats = self.stats(intake);
+        desk.durable = self.flight.durable();
+        desk.closed = ending == Ending::Closed;
     }
 
     /// Accounts for one completion. After a failure only blocks come back; nothing counts any more.
@@ -351,7 +449,7 @@ impl Drive {
     }
 
     /// Ends the open batch, or an empty one: it will carry what is known to be durable and committed.
-    pub(super) fn seal_promises(&mut self, intake: &mut Intake) {
+    pub(super) fn seal_promises(&mut self, intake: &mut Intake) -> bool {
         let opened = intake.open.is_some() || intake.open_vouch();
         if opened {
             let is_vouch = intake.open.as_ref().is_some_and(OpenBatch::is_empty);
@@ -359,6 +457,7 @@ impl Drive {
             intake.close_batch();
             self.idle_since = None;
         }
+        opened
     }
 
     /// The batch that may go to the kernel now, by the sealing rule.
@@ -366,14 +465,7 @@ impl Drive {
     /// Nothing in flight: at once. Else an open batch waits until it has half as many entries as are in
     /// flight, so that batches grow with the load; a full one goes as soon as the depth allows.
     fn next_sealable(&self, intake: &mut Intake) -> Option<(BatchNumber, OpenBatch)> {
-        let every_batch = self.shared.options.policy == Policy::EveryBatch;
-        let (in_flight, entries) = if every_batch {
-            (self.flight.batch_count(), self.flight.entry_count())
-        } else {
-            (self.flight.writing_count(), self.flight.writing_entry_count())
-        };
-        let loaded = self.loaded.iter().map(|(_, batch)| u64::from(batch.entry_count()));
-        let (in_flight, entries) = (in_flight + self.loaded.len(), entries + loaded.sum::<u64>());
+        let (in_flight, entries) = self.load_of_the_disk();
         if in_flight >= self.shared.options.depth {
             return None;
         }
@@ -385,6 +477,17 @@ impl Drive {
             intake.close_batch();
         }
         intake.ready.pop_front()
+    }
+
+    /// Batches and entries in flight, those that are on their way to the ring included.
+    fn load_of_the_disk(&self) -> (usize, u64) {
+        let (in_flight, entries) = if self.shared.options.has_lazy_syncs() {
+            (self.flight.writing_count(), self.flight.writing_entry_count())
+        } else {
+            (self.flight.batch_count(), self.flight.entry_count())
+        };
+        let loaded = self.loaded.iter().map(|(_, batch)| u64::from(batch.entry_count()));
+        (in_flight + self.loaded.len(), entries + loaded.sum::<u64>())
     }
 
     fn push_batch(&mut self, number: BatchNumber, batch: OpenBatch) {
@@ -432,6 +535,7 @@ impl Drive {
         }
         match self.shared.options.policy {
             _ if self.sync_wanted || self.durable().0 < self.sync_until => Some(Duration::ZERO),
+            _ if self.this().frontier.is_wanted() => Some(Duration::ZERO),
             Policy::EveryBatch => Some(Duration::ZERO),
             Policy::OnDemand => None,
             Policy::Interval(interval) => {

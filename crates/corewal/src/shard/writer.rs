@@ -4,21 +4,22 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use corewal_disk::{Block, RingConfig, RingFacts};
 use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
-use crate::epoch::SeatState;
-use crate::error::{AppendError, Failure, FailureCause, WaitError};
+use crate::commit::Commit;
+use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
 use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
-use crate::shard::turn::{Drive, Then, Turn};
+use crate::shard::turn::{Drive, Ending, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
-use crate::sync;
+use crate::wakeup::ShardWaker;
 
 /// The right to write one shard. Can be sent to the thread that will do it.
 #[derive(Debug)]
@@ -55,33 +56,45 @@ impl Seat {
     /// No ring of the wanted engine can be had ([`Engine::Auto`](crate::Engine::Auto) always has one), or the
     /// log was closed: its manifest says that nothing was written here.
     pub fn sit(self) -> Result<ShardWriter, SitError> {
+        let (drive, intake) = self.take()?;
+        Ok(ShardWriter { drive, intake, is_closed: false, not_send: PhantomData })
+    }
+
+    /// The two parts of a writer, on its thread.
+    pub(crate) fn take(self) -> Result<(Drive, Intake), SitError> {
         let shard = self.shard();
         let options = &self.shared.options;
+        let sit = |cause| SitError { shard, cause };
+        let lock = self.shared.lock().clone();
+        if lock.is_none() {
+            return Err(sit(io::Error::other("its log was closed")));
+        }
         let config = RingConfig {
             engine: options.engine,
             depth: u32::try_from(options.depth + 1).unwrap_or(u32::MAX),
             block_count: options.block_count(),
             block_len: options.write_len,
-            lock: Some(self.shared.lock.clone()),
+            lock,
         };
-        let sit = |cause| SitError { shard, cause };
         let mut ring = options.disk.ring(config).map_err(sit)?;
         let pool: Vec<Block> = std::iter::from_fn(|| ring.take_block()).collect();
         debug_assert_eq!(pool.len(), options.block_count(), "the ring gives all of its pool");
         let this = &self.shared.shards[self.index];
+        let alarm = this.wakeup.alarm().map_err(sit)?;
+        // A model has no kernel, and its rings complete at once.
+        #[cfg(not(loom))]
+        ring.listen(alarm);
+        #[cfg(loom)]
+        let _ = alarm;
         let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
-        {
-            let mut desk = this.desk();
-            desk.thread = Some(sync::current());
-            desk.ring = Some(ring.facts());
-        }
+        this.desk().ring = Some(ring.facts());
         if !self.shared.epochs.sit(self.index) {
             return Err(sit(io::Error::other("its log was closed")));
         }
         let drive = Drive::new(Arc::clone(&self.shared), self.index, ring);
         let intake = Intake::new(self.shared, self.index, pool, space);
-        Ok(ShardWriter { drive, intake, is_closed: false, not_send: PhantomData })
+        Ok((drive, intake))
     }
 }
 
@@ -91,6 +104,34 @@ impl Seat {
 /// before [`frontier`](Self::frontier) has reached its seq. Dropping the writer without
 /// [`close`](Self::close) is like a crash: what was not acknowledged may be lost.
 ///
+/// Nothing blocks but [`sleep`](Self::sleep) and what says that it waits. A record is serialized once, into the
+/// block that the kernel writes; no other byte is copied.
+///
+/// ```
+/// # use corewal::{Kind, Log, Options, ShardWriter, Turn};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+/// let mut writer = log.take_seats().remove(0).sit()?;
+/// let mut events = ["one", "two", "three"].iter();
+/// loop {
+///     if let Some(event) = events.next() {
+///         writer.append_bytes(Kind::PUT, event.as_bytes())?;
+///     }
+///     match writer.turn()? {
+///         Turn::Again => {}
+///         // Everything that was appended is durable.
+///         Turn::Idle(_) if events.len() == 0 => break,
+///         // More may come: another thread would call `writer.waker().wake()`.
+///         Turn::Sleep if events.len() == 0 => writer.sleep(None)?,
+///         Turn::Sleep | Turn::Idle(_) => {}
+///     }
+/// }
+/// # writer.close()?;
+/// # Ok(())
+/// # }
+/// ```
+///
 /// It cannot be sent to another thread:
 ///
 /// ```compile_fail
@@ -99,7 +140,7 @@ impl Seat {
 /// ```
 pub struct ShardWriter {
     drive: Drive,
-    intake: Intake,
+    pub(super) intake: Intake,
     is_closed: bool,
     /// The ring belongs to this thread.
     not_send: PhantomData<*const ()>,
@@ -165,6 +206,15 @@ impl ShardWriter {
         self.intake.append_in_place(kind, |room, _| room.put(bytes))
     }
 
+    /// Appends source offsets and a watermark, to be committed with the open epoch. Encoded apart, then copied once:
+    /// a commit is one entry in an epoch.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_commit(&mut self, commit: &Commit) -> Result<Stamp, AppendError> {
+        self.append_bytes(Commit::KIND, &commit.encode())
+    }
+
     /// Appends a state of this shard that stands for everything before it, as an entry of kind
     /// [`Kind::CHECKPOINT`]. When its epoch is committed, [`Log::release_to`](crate::Log::release_to) lets the
     /// segments before it go.
@@ -220,33 +270,71 @@ impl ShardWriter {
         turned.inspect_err(|failure| self.intake.latch(failure))
     }
 
-    /// Sleeps until a completion arrives, or, when nothing is in flight, until somebody wakes the shard;
-    /// at most for `limit`. May return early.
+    /// Sleeps until there is something to do, at most for `limit`; then take a turn. It is woken by a
+    /// completion, a request for an epoch, a commit that is to be vouched for, a prepared segment that was
+    /// missing, the end of the log, and its [`waker`](Self::waker). May return early; returns at once if
+    /// somebody has woken it since the last turn began.
+    ///
+    /// Nothing is polled: after [`Turn::Idle`] pass its duration on, or vouches and syncs that are due come only
+    /// with the next turn.
     ///
     /// # Errors
     /// The failure of the shard.
     pub fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        self.drive.check_latch()?;
-        if self.drive.ring.in_flight() > 0 {
-            return self.drive.await_completion(limit).inspect_err(|it| self.intake.latch(it));
+        if self.drive.ring.in_flight() == 0 {
+            self.this().desk().stats = self.stats();
         }
-        {
-            let (stats, ring) = (self.stats(), self.ring_facts());
-            let mut desk = self.this().desk();
-            desk.stats = stats;
-            desk.ring = Some(ring);
-        }
-        match limit {
-            Some(limit) => sync::park_timeout(limit),
-            None => sync::park_timeout(Duration::from_millis(10)),
-        }
-        Ok(())
+        self.drive.sleep(limit).inspect_err(|failure| self.intake.latch(failure))
+    }
+
+    /// Wakes the writer from other threads.
+    #[must_use]
+    pub fn waker(&self) -> ShardWaker {
+        ShardWaker { shard: self.shard(), wakeup: Arc::clone(&self.this().wakeup) }
+    }
+
+    /// A descriptor for an event loop of your own (epoll(7), poll(2)): readable when there is something to do,
+    /// for the same reasons for which a [`sleep`](Self::sleep) ends. Then take a turn, which drains it; do not
+    /// read from it, and do not close it. There may be spurious wake-ups.
+    ///
+    /// Sleep on it when a turn has said [`Turn::Sleep`] or [`Turn::Idle`], at most for the latter's duration.
+    ///
+    /// The first call makes completions signal it (`IORING_REGISTER_EVENTFD`, io_uring_register(2)). From then on
+    /// every turn makes a system call to drain it; without it a turn makes none for waking.
+    ///
+    /// # Errors
+    /// Those of the registration.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub fn event_fd(&mut self) -> io::Result<std::os::fd::BorrowedFd<'_>> {
+        self.drive.expose()?;
+        Ok(std::os::fd::AsFd::as_fd(self.this().wakeup.alarm()?.as_ref()))
     }
 
     /// Writes what is known to be durable and committed into the next batch, which may be empty: from then
     /// on, loss of an earlier one is certain to be noticed. Goes to the kernel in the next turn.
-    pub fn seal_promises(&mut self) {
-        self.drive.seal_promises(&mut self.intake);
+    ///
+    /// Returns whether there was room for one; if not, take turns and try again.
+    pub fn seal_promises(&mut self) -> bool {
+        self.drive.seal_promises(&mut self.intake)
+    }
+
+    /// Turns and sleeps until `epoch` is committed, so that this shard does not hold it back.
+    ///
+    /// # Errors
+    /// [`EpochError`], as for [`Log::wait_epoch`](crate::Log::wait_epoch); also when this shard fails.
+    pub fn wait_epoch(&mut self, epoch: Epoch) -> Result<(), EpochError> {
+        let waker = Waker::from(self.waker());
+        loop {
+            let turn = self.turn()?;
+            if let Poll::Ready(outcome) = self.intake.shared.epochs.poll(epoch, &waker) {
+                return outcome;
+            }
+            match turn {
+                Turn::Again => {}
+                Turn::Sleep => self.sleep(None)?,
+                Turn::Idle(limit) => self.sleep(limit)?,
+            }
+        }
     }
 
     /// Turns and sleeps until the entry is durable.
@@ -270,10 +358,10 @@ impl ShardWriter {
     fn drive_to(&mut self, seq: Seq) -> Result<(), Failure> {
         while self.frontier() < seq {
             self.drive.sync_wanted = true;
-            if let Turn::Idle(_) = self.turn_then(Then::Await)?
+            if let Turn::Idle(limit) = self.turn_then(Then::Await)?
                 && self.frontier() < seq
             {
-                self.sleep(None)?;
+                self.sleep(limit)?;
             }
         }
         Ok(())
@@ -287,46 +375,32 @@ impl ShardWriter {
         self.drive_to(self.intake.next_seq.before())
     }
 
-    /// Drains, and records the exact end of the shard for [`Log::close`](crate::Log::close).
+    /// Closes the epochs that were requested, drains, and records the exact end of the shard for
+    /// [`Log::close`](crate::Log::close).
     ///
     /// # Errors
     /// The failure of the shard: what was not acknowledged may be lost.
     pub fn close(mut self) -> Result<Seq, Failure> {
-        self.drive.check_latch()?;
-        while !self.drive.is_drained(&self.intake) {
+        loop {
             self.drive.sync_wanted = true;
             self.turn_then(Then::Await)?;
+            if self.drive.is_drained(&self.intake) {
+                break;
+            }
         }
-        self.drive.drain()?;
+        let end = self.drive.close(&self.intake)?;
         self.is_closed = true;
-        self.leave_desk();
-        let (shared, index) = (&self.intake.shared, self.intake.index);
-        shared.epochs.seat(index, SeatState::Closed);
-        Ok(self.frontier())
-    }
-
-    fn leave_desk(&mut self) {
-        let stats = self.stats();
-        let ring = self.ring_facts();
-        let mut desk = self.this().desk();
-        desk.thread = None;
-        desk.ring = Some(ring);
-        desk.stats = stats;
-        desk.durable = self.drive.flight.durable();
-        desk.closed = self.is_closed;
+        Ok(end)
     }
 }
 
 impl Drop for ShardWriter {
     /// Like a crash: what is in flight may land, nothing more is acknowledged.
     fn drop(&mut self) {
-        if self.is_closed {
-            return;
+        if !self.is_closed {
+            self.drive.abandon(FailureCause::Dropped);
+            self.drive.leave_desk(&self.intake, Ending::Abandoned);
         }
-        if self.drive.failure.is_none() {
-            self.drive.fail(FailureCause::Dropped);
-        }
-        self.leave_desk();
     }
 }
 

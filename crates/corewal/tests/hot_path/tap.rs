@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corewal_disk::{
-    Block, Completion, Disk, Entry, File, FileSlot, Held, Lock, Open, Operation, RealDisk, Ring,
-    RingConfig, RingFacts,
+    Alarm, Block, Completion, Disk, Entry, File, FileSlot, Held, Lock, Open, Operation, RealDisk,
+    Ring, RingConfig, RingFacts,
 };
 
 /// A write that was pushed to a ring.
@@ -112,6 +112,14 @@ impl Ring for TapRing {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.ring.wait(timeout)
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        self.ring.listen(alarm);
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        self.ring.announce()
     }
 
     fn in_flight(&self) -> usize {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use corewal_disk::{
-    Access, Block, Completion, Disk, DiskFile, Durability, Entry, File, FileSlot, Held, Lock, Open,
-    Operation, RealDisk, Ring, RingConfig, RingFacts, Token,
+    Access, Alarm, Block, Completion, Disk, DiskFile, Durability, Entry, File, FileSlot, Held,
+    Lock, Open, Operation, RealDisk, Ring, RingConfig, RingFacts, Token,
 };
 
 /// What happened. Paths are relative to the log's directory, which is empty.
@@ -339,6 +339,14 @@ impl Ring for TapRing {
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         if self.held.is_empty() { self.inner.wait(timeout) } else { Ok(()) }
+    }
+
+    fn listen(&mut self, alarm: &Arc<Alarm>) {
+        self.inner.listen(alarm);
+    }
+
+    fn announce(&mut self) -> io::Result<()> {
+        self.inner.announce()
     }
 
     fn in_flight(&self) -> usize {
