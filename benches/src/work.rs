@@ -15,6 +15,8 @@ pub enum Work {
     One,
     /// One thread with so many appends outstanding.
     Outstanding(u32),
+    /// The same with a turn after each quarter of them.
+    Sliced(u32),
     /// The same with a turn after each append.
     PerTurn(u32),
     /// So many threads; each waits for each of its appends.
@@ -103,6 +105,7 @@ impl fmt::Display for Work {
         match self {
             Self::One => f.write_str("one"),
             Self::Outstanding(count) => write!(f, "outstanding-{count}"),
+            Self::Sliced(count) => write!(f, "sliced-{count}"),
             Self::PerTurn(count) => write!(f, "per-turn-{count}"),
             Self::Threads(count) => write!(f, "threads-{count}"),
             Self::Tasks(count) => write!(f, "tasks-{count}"),
@@ -139,6 +142,7 @@ impl FromStr for Work {
         Ok(match parts[..] {
             ["one"] => Self::One,
             ["outstanding", count] => Self::Outstanding(number(count)?),
+            ["sliced", count] => Self::Sliced(number(count)?),
             ["per", "turn", count] => Self::PerTurn(number(count)?),
             ["threads", count] => Self::Threads(number(count)?),
             ["tasks", count] => Self::Tasks(number(count)?),
@@ -168,6 +172,7 @@ mod tests {
         for work in [
             Work::One,
             Work::Outstanding(64),
+            Work::Sliced(64),
             Work::PerTurn(64),
             Work::Threads(16),
             Work::Tasks(64),

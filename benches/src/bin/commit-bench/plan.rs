@@ -186,9 +186,11 @@ fn quick() -> Vec<Group> {
         let floors = ring_floors(&[1, 2, 4, 8]);
         groups.push(short(Group::new(Work::Outstanding(count), &[SUBJECT], &MANY).floors(floors)));
     }
+    groups.push(short(Group::new(Work::Sliced(64), &[SUBJECT], &MANY)));
     groups.push(short(Group::new(Work::PerTurn(64), &[SUBJECT], &MANY)));
-    groups.push(short(Group::new(Work::Threads(64), &[SUBJECT], &COMMITS).floors(WAKE_FLOORS)));
-    groups.push(short(Group::new(Work::Tasks(64), &[SUBJECT], &MANY)));
+    let threads = Group::new(Work::Threads(64), &[SUBJECT], &COMMITS).floors(WAKE_FLOORS);
+    groups.push(threads.limits(120, 128));
+    groups.push(Group::new(Work::Tasks(64), &[SUBJECT], &COMMITS).limits(120, 128));
     for shards in [1, 2] {
         let work = Work::Bytes { entry_len: 1024, shards };
         let floors = ring_floors(&[2, 4, 8]);
@@ -215,14 +217,18 @@ fn full(sizes: ImageSizes) -> Vec<Group> {
                 .others()
                 .limits(1000, room_mib),
         );
+        groups.push(Group::new(Work::Sliced(count), &ways, &MANY).limits(1000, room_mib));
         groups.push(Group::new(Work::PerTurn(count), &[SUBJECT], &MANY).limits(1000, room_mib));
     }
     for count in [16, 64, 256] {
         groups.push(
-            Group::new(Work::Threads(count), &[SUBJECT], &COMMITS).floors(WAKE_FLOORS).others(),
+            Group::new(Work::Threads(count), &[SUBJECT], &COMMITS)
+                .floors(WAKE_FLOORS)
+                .others()
+                .limits(1000, 1024),
         );
     }
-    groups.push(Group::new(Work::Tasks(64), &[SUBJECT], &MANY).limits(1000, 256));
+    groups.push(Group::new(Work::Tasks(64), &[SUBJECT], &COMMITS).limits(1000, 1024));
     for entry_len in [16 << 10, 1024, 128] {
         for shards in [1, 2] {
             let group = Group::new(Work::Bytes { entry_len, shards }, &[SUBJECT], &BYTES)
@@ -284,6 +290,13 @@ fn goals(sizes: ImageSizes) -> Vec<Goal> {
             Figure::PerS,
             Against::Floor(work),
             Bound::AtLeast(share),
+        ));
+        goals.push(goal(
+            &format!("{count} outstanding, a turn after each quarter, to the ring floor"),
+            Work::Sliced(count),
+            Figure::PerS,
+            Against::Floor(work),
+            Bound::None,
         ));
         goals.push(goal(
             &format!("{count} outstanding, one append per turn, to the ring floor"),

@@ -59,7 +59,7 @@ pub(crate) fn build(variant: &Variant, asked: &Asked, image: Image) -> Result<An
     writer.sync()?;
     let stats = writer.stats();
     Sidecar { entries: records.count(), batch_bytes: stats.batch_bytes }.write(&path)?;
-    let outcome = with_stats(Outcome::new(method(&writer, variant)), &stats);
+    let outcome = with_stats(Outcome::new(method(writer.ring_facts(), variant)), &stats);
     if image.layout == Layout::Closed {
         writer.close()?;
         log.close()?;

@@ -136,9 +136,9 @@ pub(crate) fn append(writer: &mut ShardWriter, bytes: &[u8]) -> Result<Stamp, An
     }
 }
 
-/// How a writer makes batches durable, in words.
-pub(crate) fn method(writer: &ShardWriter, variant: &Variant) -> String {
-    let RingFacts { engine, flags, registered_files, registered_blocks, .. } = writer.ring_facts();
+/// How batches become durable, in words.
+pub(crate) fn method(facts: RingFacts, variant: &Variant) -> String {
+    let RingFacts { engine, flags, registered_files, registered_blocks, .. } = facts;
     let sync = variant.settings.iter().rev().find_map(|it| match it {
         Setting::Sync(method) => Some(*method),
         _ => None,

@@ -6,6 +6,7 @@ mod images;
 mod log;
 mod moments;
 mod poll;
+mod producers;
 
 use corewal_benches::Anything;
 use corewal_benches::cell::{Answer, Asked, no_such};
@@ -24,6 +25,7 @@ pub(crate) fn run(asked: &Asked) -> Result<Answer, Anything> {
     match asked.work {
         Work::One => poll::one(&variant, asked),
         Work::Outstanding(count) => poll::outstanding(&variant, asked, count, poll::Pace::Fill),
+        Work::Sliced(count) => poll::outstanding(&variant, asked, count, poll::Pace::Quarter),
         Work::PerTurn(count) => poll::outstanding(&variant, asked, count, poll::Pace::OneAppend),
         Work::Bytes { entry_len, shards } => poll::bytes(&variant, asked, entry_len, shards),
         Work::Lines(shards) => poll::lines(&variant, asked, shards),
@@ -34,6 +36,7 @@ pub(crate) fn run(asked: &Asked) -> Result<Answer, Anything> {
         Work::First => moments::first(&variant, asked),
         Work::Rotations(count) => moments::rotations(&variant, asked, count),
         Work::Punts => moments::punts(&variant, asked),
-        Work::Threads(_) | Work::Tasks(_) => Ok(no_such(asked)),
+        Work::Threads(count) => producers::threads(&variant, asked, count),
+        Work::Tasks(count) => producers::tasks(&variant, asked, count),
     }
 }

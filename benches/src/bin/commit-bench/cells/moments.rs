@@ -39,7 +39,7 @@ pub(crate) fn first(variant: &Variant, asked: &Asked) -> Result<Answer, Anything
         let stamp = writer.append_bytes(Kind::PUT, records.bytes())?;
         writer.wait(stamp)?;
         took_ms.push(start.elapsed().as_secs_f64() * 1e3);
-        methods = method(&writer, variant);
+        methods = method(writer.ring_facts(), variant);
         writer.close()?;
         log.close()?;
         found += find(&path, RECORD_LEN, &[1])?;
@@ -135,7 +135,7 @@ fn write(
     }
     let stats = writer.stats();
     let p999 = |of: &Histogram<u64>| of.value_at_quantile(0.999) as f64;
-    let outcome = with_stats(Outcome::new(method(&writer, variant)), &stats)
+    let outcome = with_stats(Outcome::new(method(writer.ring_facts(), variant)), &stats)
         .with_latencies(&others)
         .with(Figure::OverlapP999Us, p999(&overlapping) / 1000.0)
         .with(Figure::OverlapRatio, p999(&overlapping) / p999(&others))
@@ -205,7 +205,7 @@ pub(crate) fn punts(variant: &Variant, asked: &Asked) -> Result<Answer, Anything
     }
     let punts = counter.read()? - before;
     let stats = writer.stats();
-    let outcome = with_stats(Outcome::new(method(&writer, variant)), &stats)
+    let outcome = with_stats(Outcome::new(method(writer.ring_facts(), variant)), &stats)
         .with(Figure::PuntsPer1000, punts as f64 * 1000.0 / records.count() as f64)
         .with(Figure::Rotations, stats.rotations as f64)
         .with(Figure::Unfilled, stats.unfilled as f64);

@@ -27,6 +27,8 @@ const BYTES_OF_A_TURN: usize = 64 << 10;
 pub(crate) enum Pace {
     /// When as many are outstanding as may be.
     Fill,
+    /// After a quarter of those.
+    Quarter,
     /// Each.
     OneAppend,
 }
@@ -48,9 +50,10 @@ pub(crate) fn one(variant: &Variant, asked: &Asked) -> Result<Answer, Anything> 
         }
         records.advance();
     }
-    let outcome = with_stats(Outcome::new(method(&log.writer, variant)), &log.writer.stats())
-        .with_latencies(&latencies_ns)
-        .with(Figure::PerS, 1e9 / latencies_ns.mean());
+    let outcome =
+        with_stats(Outcome::new(method(log.writer.ring_facts(), variant)), &log.writer.stats())
+            .with_latencies(&latencies_ns)
+            .with(Figure::PerS, 1e9 / latencies_ns.mean());
     let found = log.verify(RECORD_LEN, &[records.count()])?;
     Ok(Answer::Measured(outcome.found(found)))
 }
@@ -79,7 +82,11 @@ pub(crate) fn outstanding(
             break;
         }
         let free = count - (records.count() - durable(&log.writer));
-        let appends = if pace == Pace::Fill { free } else { free.min(1) };
+        let appends = match pace {
+            Pace::Fill => free,
+            Pace::Quarter => free.min((count / 4).max(1)),
+            Pace::OneAppend => free.min(1),
+        };
         for _ in 0..appends {
             log.writer.append_bytes(Kind::PUT, records.bytes())?;
             records.advance();
@@ -91,8 +98,9 @@ pub(crate) fn outstanding(
         }
     }
     let (took, commits) = (begin.elapsed(), durable(&log.writer) - before);
-    let outcome = with_stats(Outcome::new(method(&log.writer, variant)), &log.writer.stats())
-        .with(Figure::PerS, commits as f64 / took.as_secs_f64());
+    let outcome =
+        with_stats(Outcome::new(method(log.writer.ring_facts(), variant)), &log.writer.stats())
+            .with(Figure::PerS, commits as f64 / took.as_secs_f64());
     log.writer.sync()?;
     let found = log.verify(RECORD_LEN, &[records.count()])?;
     Ok(Answer::Measured(outcome.found(found)))
@@ -120,7 +128,8 @@ pub(crate) fn burst(variant: &Variant, asked: &Asked) -> Result<Answer, Anything
         log.writer.sync()?;
     }
     let each_ns = took.as_nanos() as f64 / (f64::from(bursts - 1) * BURST as f64);
-    let outcome = Outcome::new(method(&log.writer, variant)).with(Figure::AppendNs, each_ns);
+    let outcome =
+        Outcome::new(method(log.writer.ring_facts(), variant)).with(Figure::AppendNs, each_ns);
     let found = log.verify(RECORD_LEN, &[records.count()])?;
     Ok(Answer::Measured(outcome.found(found)))
 }
@@ -199,7 +208,7 @@ fn pour(
     }
     writer.sync()?;
     let end = Instant::now();
-    let (stats, method) = (writer.stats(), method(&writer, variant));
+    let (stats, method) = (writer.stats(), method(writer.ring_facts(), variant));
     writer.close()?;
     Ok(Poured { end, count: records.count(), stats, method })
 }
@@ -267,7 +276,7 @@ fn deal(
     }
     writer.sync()?;
     let end = Instant::now();
-    let (stats, method) = (writer.stats(), method(&writer, variant));
+    let (stats, method) = (writer.stats(), method(writer.ring_facts(), variant));
     writer.close()?;
     Ok(Poured { end, count, stats, method })
 }
