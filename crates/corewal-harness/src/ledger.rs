@@ -168,21 +168,25 @@ impl std::error::Error for Violation {}
 pub(crate) enum Given {
     Entry(Item),
     /// The log writes barriers itself; their seq is not known.
-    Barrier(Epoch),
+    /// Surely by this position: a call that writes one may take long.
+    Barrier {
+        epoch: Epoch,
+        by: u64,
+    },
 }
 
 impl Given {
     fn epoch(&self) -> Epoch {
         match self {
             Self::Entry(item) => item.stamp.epoch,
-            Self::Barrier(epoch) => *epoch,
+            Self::Barrier { epoch, .. } => *epoch,
         }
     }
 
     pub(crate) fn is(&self, found: &Item) -> bool {
         match self {
             Self::Entry(item) => item == found,
-            Self::Barrier(epoch) => {
+            Self::Barrier { epoch, .. } => {
                 found.kind == Kind::BARRIER
                     && found.stamp.epoch == *epoch
                     && found.payload.is_empty()
@@ -194,7 +198,7 @@ impl Given {
     fn seq(&self) -> Option<Seq> {
         match self {
             Self::Entry(item) => Some(item.stamp.seq),
-            Self::Barrier(_) => None,
+            Self::Barrier { .. } => None,
         }
     }
 }
@@ -304,7 +308,12 @@ impl Ledger {
 
     /// A shard closed an epoch, not before `at` and after everything that was appended to it so far.
     pub fn closed_epoch(&mut self, at: u64, shard: ShardId, epoch: Epoch) {
-        self.give(at, Stamp { epoch, seq: Seq(0), shard }, Given::Barrier(epoch));
+        self.closed_epoch_within(at, at, shard, epoch);
+    }
+
+    /// The same, in a call that took some time: surely by `by`.
+    pub fn closed_epoch_within(&mut self, at: u64, by: u64, shard: ShardId, epoch: Epoch) {
+        self.give(at, Stamp { epoch, seq: Seq(0), shard }, Given::Barrier { epoch, by });
     }
 
     fn give(&mut self, at: u64, stamp: Stamp, given: Given) {
@@ -313,7 +322,7 @@ impl Ledger {
         let list = life.given.entry(stamp.shard).or_default();
         let before = list.iter().rev().find_map(|(_, it)| match it {
             Given::Entry(item) => Some(item.stamp),
-            Given::Barrier(_) => None,
+            Given::Barrier { .. } => None,
         });
         list.push((at, given));
         if stamp.epoch <= floor {
@@ -369,7 +378,12 @@ impl Ledger {
 
     fn highest_epoch(&self, cut: u64) -> Epoch {
         let given = self.lives.iter().flat_map(|life| {
-            let given = life.given.values().flatten().filter(|(at, _)| *at < cut);
+            let given = life.given.values().flatten();
+            // Given out for certain: a barrier may have been written at the end of its call only.
+            let given = given.filter(|(at, given)| match given {
+                Given::Entry(_) => *at < cut,
+                Given::Barrier { by, .. } => *by < cut,
+            });
             given.map(|(_, given)| given.epoch())
         });
         given.max().unwrap_or_default().max(self.lives[0].floor)
@@ -494,7 +508,9 @@ impl Life {
         let recovered = &given[..missing + new.len()];
         if is_active
             && committed > self.kept_committed
-            && !recovered.iter().any(|(_, it)| matches!(it, Given::Barrier(e) if *e >= committed))
+            && !recovered
+                .iter()
+                .any(|(_, it)| matches!(it, Given::Barrier { epoch, .. } if *epoch >= committed))
         {
             return Err(Violation::CommittedInPart { epoch: committed, shard });
         }

@@ -13,7 +13,7 @@ use crate::ledger::{Given, Life};
 use crate::run::Events;
 use crate::{Item, Ledger, Run};
 
-const MAGIC: &[u8] = b"corewal recorded run 1\n";
+const MAGIC: &[u8] = b"corewal recorded run 2\n";
 
 impl Run {
     /// The run as bytes.
@@ -213,9 +213,10 @@ impl Out {
                         out.number(0);
                         out.item(item);
                     }
-                    Given::Barrier(epoch) => {
+                    Given::Barrier { epoch, by } => {
                         out.number(1);
                         out.number(epoch.0);
+                        out.number(*by);
                     }
                 }
             });
@@ -367,7 +368,7 @@ impl In<'_> {
         let at = self.number()?;
         Ok(match self.number()? {
             0 => (at, Given::Entry(self.item()?)),
-            _ => (at, Given::Barrier(Epoch(self.number()?))),
+            _ => (at, Given::Barrier { epoch: Epoch(self.number()?), by: self.number()? }),
         })
     }
 }

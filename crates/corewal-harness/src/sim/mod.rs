@@ -30,8 +30,10 @@ mod world;
 
 pub use finding::Finding;
 pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Lie, LifePlan, Op};
+pub(crate) use reading::{Unread, read};
 pub use shrink::shrink;
 pub use small::{Scope, Small, SmallFailure, SmallTally, every_small_history};
+pub(crate) use world::message;
 pub use world::{Tally, World};
 
 /// Where the log is on the simulated disk.

@@ -526,7 +526,7 @@ fn check_standing(log: &Log, lost: &[Stamp], kept: &BTreeMap<ShardId, Seq>) -> R
     Ok(())
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),
         (None, Some(message)) => message.clone(),
