@@ -25,6 +25,7 @@ mod run;
 mod saved;
 pub mod sim;
 mod survey;
+mod voids;
 
 pub use check::{check_image, read_log};
 pub use images::{Cut, Images, Pick, Unit};
