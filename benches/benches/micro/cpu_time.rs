@@ -1,12 +1,10 @@
 //! The time that a thread has run, instead of the time that has passed: other programs on the machine do
 //! not count.
 
-use std::fs;
-
+use corewal_benches::cpu::ran_ns;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 
-/// Nanoseconds on a processor, as the scheduler counts them (`/proc/thread-self/schedstat`, its first
-/// number).
+/// Nanoseconds on a processor.
 #[derive(Debug, Default)]
 pub(crate) struct CpuTime;
 
@@ -38,11 +36,4 @@ impl Measurement for CpuTime {
     fn formatter(&self) -> &dyn ValueFormatter {
         WallTime.formatter()
     }
-}
-
-fn ran_ns() -> u64 {
-    // The scheduler settles the account of a thread when it comes off the processor.
-    std::thread::yield_now();
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse().unwrap()
 }

@@ -15,7 +15,7 @@ use corewal_disk::{
 
 /// Every file is new and empty, and what is written to it is forgotten.
 #[derive(Debug)]
-pub(crate) struct NullDisk {
+pub struct NullDisk {
     start: Instant,
 }
 

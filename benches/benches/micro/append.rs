@@ -1,52 +1,15 @@
-//! What the processor does for an append, and for a commit of one: on a disk that keeps nothing and a ring
-//! whose operations are complete at once, so that nothing else is measured.
-#![expect(clippy::unwrap_used, reason = "a benchmark says by panicking what failed")]
-
-#[path = "append/cpu.rs"]
-mod cpu;
-#[path = "append/null.rs"]
-mod null;
+//! Appends, by kind and by size, and commits of one.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal::{AppendError, Kind, Log, Options, Record, ShardWriter, Stamp};
-use cpu::CpuTime;
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use null::NullDisk;
+use corewal::{AppendError, Kind, Log, Options, ShardWriter, Stamp};
+use corewal_benches::null::NullDisk;
+use corewal_benches::payload::{Fixed, Flight};
+use criterion::{BenchmarkId, Criterion, Throughput};
 
-/// 128 bytes.
-#[derive(rkyv::Archive, rkyv::Serialize, Clone, Copy)]
-struct Fixed {
-    fields: [u64; 16],
-}
-
-impl Record for Fixed {}
-
-/// 128 bytes when it is archived.
-#[derive(rkyv::Archive, rkyv::Serialize, Clone)]
-struct Flight {
-    date: String,
-    origin: String,
-    destination: String,
-    carrier: String,
-    delay: i32,
-    distance: u32,
-}
-
-impl Record for Flight {}
-
-fn flight() -> Flight {
-    Flight {
-        date: "2001/01/01 00:47 local time".into(),
-        origin: "Detroit Metropolitan".into(),
-        destination: "Harry Reid International".into(),
-        carrier: "WN".into(),
-        delay: 66,
-        distance: 1750,
-    }
-}
+use crate::cpu_time::CpuTime;
 
 fn with_writer(run: impl FnOnce(&mut ShardWriter)) {
     let options = Options::new("/null/log")
@@ -79,12 +42,11 @@ fn append(
     }
 }
 
-fn appends(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn appends(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("append");
     group.throughput(Throughput::Elements(1));
     let bytes = [0xA5; 128];
-    let fixed = Fixed { fields: [0xA5; 16] };
-    let flight = flight();
+    let (fixed, flight) = (Fixed::example(), Flight::example());
     with_writer(|writer| {
         group.bench_function("bytes-128", |bencher| {
             bencher.iter(|| append(writer, |it| it.append_bytes(Kind::PUT, black_box(&bytes))));
@@ -108,7 +70,21 @@ fn appends(criterion: &mut Criterion<CpuTime>) {
     group.finish();
 }
 
-fn commits(criterion: &mut Criterion<CpuTime>) {
+pub(crate) fn sizes(criterion: &mut Criterion<CpuTime>) {
+    let mut group = criterion.benchmark_group("append-bytes");
+    for len in [16, 64, 256, 1024, 4096, 16 << 10, 64 << 10] {
+        let bytes = vec![0xA5; len];
+        group.throughput(Throughput::Bytes(len as u64));
+        with_writer(|writer| {
+            group.bench_function(BenchmarkId::from_parameter(len), |bencher| {
+                bencher.iter(|| append(writer, |it| it.append_bytes(Kind::PUT, black_box(&bytes))));
+            });
+        });
+    }
+    group.finish();
+}
+
+pub(crate) fn commits(criterion: &mut Criterion<CpuTime>) {
     with_writer(|writer| {
         criterion.bench_function("commit-of-one/bytes-128", |bencher| {
             bencher.iter(|| {
@@ -118,10 +94,3 @@ fn commits(criterion: &mut Criterion<CpuTime>) {
         });
     });
 }
-
-criterion_group! {
-    name = benches;
-    config = Criterion::default().with_measurement(CpuTime);
-    targets = appends, commits
-}
-criterion_main!(benches);
