@@ -82,6 +82,8 @@ pub(crate) struct Drive {
     idle_since: Option<Duration>,
     last_sync: Duration,
     pub(super) sync_wanted: bool,
+    /// Entries of the batch that was handed over last.
+    newest_count: u64,
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
     stats: ShardStats,
@@ -126,6 +128,7 @@ impl Drive {
             idle_since: None,
             last_sync: Duration::ZERO,
             sync_wanted: false,
+            newest_count: 0,
             sync_until: BatchNumber(0),
             stats: ShardStats::default(),
             shared,
@@ -329,6 +332,11 @@ impl Drive {
         (in_flight < self.shared.options.depth).then(|| entries.div_ceil(2).max(1))
     }
 
+    /// Entries of the newest batch, if nothing is in flight: so many may come again.
+    pub(super) fn herd(&self) -> Option<u64> {
+        (self.flight.is_empty() && self.newest_count > 1).then_some(self.newest_count)
+    }
+
     /// The end of a writer that has drained: lets go of the lock, and leaves the shard's exact end.
     pub(super) fn close(&mut self, intake: &Intake) -> Result<Seq, Failure> {
         assert!(self.is_drained(intake), "everything that was taken is durable");
@@ -497,6 +505,7 @@ impl Drive {
         let sealed = batch.seal(number, promises);
         self.promised = promises;
         let header = &sealed.header;
+        self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
             batch: LastBatch {
                 number,
