@@ -4,17 +4,14 @@
 
 #[path = "append/cpu.rs"]
 mod cpu;
-#[path = "append/null.rs"]
-mod null;
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal::{AppendError, Kind, Log, Options, Record, ShardWriter, Stamp};
+use corewal::{AppendError, Kind, Log, NullDisk, Options, Record, ShardWriter, Stamp};
 use cpu::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use null::NullDisk;
 
 /// 128 bytes.
 #[derive(rkyv::Archive, rkyv::Serialize, Clone, Copy)]
@@ -50,7 +47,7 @@ fn flight() -> Flight {
 
 fn with_writer(run: impl FnOnce(&mut ShardWriter)) {
     let options = Options::new("/null/log")
-        .disk(Arc::new(NullDisk::default()))
+        .disk(Arc::new(NullDisk::new()))
         .first_segment_len(1 << 30)
         .segment_len(1 << 30)
         .vouch_after(Duration::from_secs(3600));

@@ -2,16 +2,12 @@
 //! `scripts/count-instructions`.
 #![expect(clippy::unwrap_used, reason = "a benchmark says by panicking what failed")]
 
-#[path = "../../benches/append/null.rs"]
-mod null;
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use corewal::{AppendError, Kind, Log, Options, Record, ShardWriter, Stamp};
-use null::NullDisk;
+use corewal::{AppendError, Kind, Log, NullDisk, Options, Record, ShardWriter, Stamp};
 
 #[derive(Parser)]
 struct Arguments {
@@ -51,7 +47,7 @@ impl Record for Flight {}
 fn main() {
     let arguments = Arguments::parse();
     let options = Options::new("/null/log")
-        .disk(Arc::new(NullDisk::default()))
+        .disk(Arc::new(NullDisk::new()))
         .first_segment_len(1 << 30)
         .segment_len(1 << 30)
         .vouch_after(Duration::from_secs(3600));

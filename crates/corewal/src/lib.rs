@@ -69,6 +69,7 @@ mod keep;
 mod layout;
 mod log;
 mod manifests;
+mod meter;
 #[cfg(all(test, loom))]
 mod models;
 mod observers;
@@ -84,7 +85,7 @@ mod sync;
 mod wakeup;
 
 pub use commit::{Commit, NoCommit};
-pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
+pub use corewal_disk::{Disk, Engine, Keeps, NullDisk, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,
     SegmentNumber, Seq, ShardId, Stamp,
@@ -104,5 +105,5 @@ pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
 pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReader, ShardReport, Tail};
 pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
-pub use stats::ShardStats;
+pub use stats::{ShardHistograms, ShardStats};
 pub use wakeup::ShardWaker;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use corewal_disk::RingFacts;
+use corewal_disk::{Keeps, RingFacts};
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
 use crate::durable::{Committed, Durable};
@@ -19,7 +19,7 @@ use crate::producer::{Pinned, Pinning, Producer, Started};
 use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::{Seat, SitError};
 use crate::shared::Shared;
-use crate::stats::ShardStats;
+use crate::stats::{ShardHistograms, ShardStats};
 use crate::{Options, SyncMethod};
 
 /// A log that is open for writing.
@@ -64,6 +64,8 @@ pub struct Capabilities {
     pub rings: Vec<(ShardId, Option<RingFacts>)>,
     /// The CPU of each writer thread that the log has started.
     pub pinned: Vec<(ShardId, Pinned)>,
+    /// Whether the disk keeps anything: with [`Keeps::Nothing`] no acknowledgement means durable.
+    pub keeps: Keeps,
     /// How batches become durable.
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
@@ -401,15 +403,23 @@ impl Log {
                 .iter()
                 .filter_map(|it| Some((it.shard, it.desk().pinned?)))
                 .collect(),
+            keeps: self.shared.options.disk.keeps(),
             sync_method: self.shared.options.effective_sync_method(),
             shard_memory: self.shared.options.shard_memory(),
         }
     }
 
-    /// Each shard's counters, as of when its writer last slept or was closed.
+    /// Each shard's counters. Read beside its writer, which is not held up.
     #[must_use]
     pub fn stats(&self) -> Vec<(ShardId, ShardStats)> {
-        self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
+        self.shared.shards.iter().map(|it| (it.shard, it.stats())).collect()
+    }
+
+    /// Each shard's latencies and sizes of batches. Read beside its writer, which is not held up.
+    #[must_use]
+    pub fn histograms(&self) -> Vec<(ShardId, ShardHistograms)> {
+        let shards = self.shared.shards.iter();
+        shards.map(|it| (it.shard, ShardHistograms::read(&it.meter))).collect()
     }
 
     /// Prepares one segment for each shard that has too few; true if any was prepared. Calls the hooks that are

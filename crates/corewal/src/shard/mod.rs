@@ -10,6 +10,7 @@
 //! | `thread` | a writer on a thread of the log, behind an entrance |
 //! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
+//! | `watch` | measures batches for the meter |
 //! | `writer` | the public face |
 
 mod batch;
@@ -20,6 +21,7 @@ mod space;
 mod thread;
 mod transaction;
 mod turn;
+mod watch;
 mod writer;
 
 pub(crate) use batch::OpenBatch;

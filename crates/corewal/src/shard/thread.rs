@@ -40,10 +40,7 @@ impl WriterThread {
                 Turn::Again => {}
                 Turn::Sleep => self.drive.sleep(None)?,
                 Turn::Idle(_) if is_ended && self.close()? => return Ok(()),
-                Turn::Idle(limit) => {
-                    self.leave_stats();
-                    self.drive.sleep(limit)?;
-                }
+                Turn::Idle(limit) => self.drive.sleep(limit)?,
             }
         }
     }
@@ -63,14 +60,6 @@ impl WriterThread {
         self.let_in.drain(..).for_each(Party::wake);
         self.drive.tell();
         Ok((turn, is_ended))
-    }
-
-    fn leave_stats(&self) {
-        if let Ok(inside) = self.entrance.lock() {
-            let stats = self.drive.stats(&inside.intake);
-            drop(inside);
-            self.entrance.this().desk().stats = stats;
-        }
     }
 
     /// Closes the shard if everything that was taken is durable.

@@ -17,8 +17,8 @@ use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
 use crate::shard::flight::{Flight, InFlight};
 use crate::shard::intake::Intake;
+use crate::shard::watch::Watch;
 use crate::shared::{ShardShared, Shared};
-use crate::stats::ShardStats;
 use crate::wakeup::Exposure;
 
 /// What to do after a turn.
@@ -82,7 +82,7 @@ pub(crate) struct Drive {
     pub(super) sync_wanted: bool,
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
-    stats: ShardStats,
+    watch: Watch,
 }
 
 /// How a writer ended.
@@ -124,7 +124,7 @@ impl Drive {
             last_sync: Duration::ZERO,
             sync_wanted: false,
             sync_until: BatchNumber(0),
-            stats: ShardStats::default(),
+            watch: Watch::new(depth, shared.epochs.first()),
             shared,
         }
     }
@@ -164,23 +164,18 @@ impl Drive {
         intake.is_empty() && self.flight.is_empty()
     }
 
-    pub(super) fn stats(&self, intake: &Intake) -> ShardStats {
-        let durable = self.durable().0;
-        ShardStats {
-            entries: intake.entries,
-            payload_bytes: intake.payload_bytes,
-            groups: intake.groups,
-            recopied_bytes: intake.recopied_bytes,
-            rotations: intake.space.rotations,
-            unfilled: intake.space.unfilled,
-            recycled: self.this().segments.recycled(),
-            unvouched: durable
-                .0
-                .min(intake.last_entry_batch.0)
-                .saturating_sub(self.promised.durable_batch.0),
-            ring_calls: self.ring.facts().calls,
-            ..self.stats
-        }
+    /// Shows others what the intake has counted.
+    pub(super) fn post(&self, intake: &Intake) {
+        let meter = &self.this().meter;
+        meter.entries.set(intake.entries);
+        meter.payload_bytes.set(intake.payload_bytes);
+        meter.groups.set(intake.groups);
+        meter.recopied_bytes.set(intake.recopied_bytes);
+        meter.rotations.set(intake.space.rotations);
+        meter.unfilled.set(intake.space.unfilled);
+        let acknowledged = self.durable().0.min(intake.last_entry_batch);
+        meter.unvouched.set(acknowledged.0.saturating_sub(self.promised.durable_batch.0));
+        meter.ring_calls.set(self.ring.calls());
     }
 
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
@@ -231,6 +226,8 @@ impl Drive {
         {
             self.this().frontier.advance(durable.number, durable.last_seq);
             self.untold.get_or_insert(before_batch);
+            let waiting = (self.flight.batch_count(), self.flight.entry_count());
+            self.watch.durable(&self.shared.shards[self.index].meter, durable.number, waiting);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
@@ -262,13 +259,21 @@ impl Drive {
         while let Some(loaded) = self.next_sealable(intake) {
             self.loaded.push(loaded);
         }
-        Ok(Next { vouch_in, is_empty: intake.is_empty() })
+        let is_empty = intake.is_empty();
+        if !self.loaded.is_empty() || is_empty {
+            self.watch.epoch(&this.meter, intake.epoch);
+            self.post(intake);
+        }
+        Ok(Next { vouch_in, is_empty })
     }
 
     /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
     pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut pushed = loaded.len();
+        if pushed > 0 {
+            self.watch.look(&self.shared.shards[self.index].meter);
+        }
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
         self.loaded = loaded;
         let sync_in = self.sync_due_in();
@@ -352,9 +357,9 @@ impl Drive {
     }
 
     pub(super) fn leave_desk(&self, intake: &Intake, ending: Ending) {
+        self.post(intake);
         let mut desk = self.this().desk();
         desk.ring = Some(self.ring.facts());
-        desk.stats = self.stats(intake);
         desk.durable = self.flight.durable();
         desk.closed = ending == Ending::Closed;
     }
@@ -399,7 +404,10 @@ impl Drive {
             Job::Sync => {
                 let batch = self.flight.syncing().expect("a sync was in flight");
                 match result {
-                    Ok(_) => self.flight.complete_sync(),
+                    Ok(_) => {
+                        self.flight.complete_sync();
+                        self.watch.sync_ended(&self.this().meter);
+                    }
                     Err(error) => {
                         self.fail(FailureCause::Sync { batch, cause: Arc::new(error) });
                     }
@@ -453,7 +461,7 @@ impl Drive {
         let opened = intake.open.is_some() || intake.open_vouch();
         if opened {
             let is_vouch = intake.open.as_ref().is_some_and(OpenBatch::is_empty);
-            self.stats.vouches += u64::from(is_vouch);
+            self.this().meter.vouches.add(u64::from(is_vouch));
             intake.close_batch();
             self.idle_since = None;
         }
@@ -510,9 +518,9 @@ impl Drive {
             entry_count: header.entry_count,
             barrier: header.flags.contains(BatchFlags::BARRIER).then_some(header.epoch),
         });
-        self.stats.batches += 1;
-        self.stats.batch_bytes += sealed.len as u64;
-        self.stats.max_in_flight = self.stats.max_in_flight.max(self.flight.batch_count() as u64);
+        let meter = &self.shared.shards[self.index].meter;
+        let batch = (number, sealed.len, header.entry_count);
+        self.watch.sealed(meter, batch, self.flight.batch_count());
         let token = self.token(Job::Write(number));
         self.push_operation(Operation::Write {
             token,
@@ -555,7 +563,7 @@ impl Drive {
         }
         let Some(file) = self.flight.start_sync() else { return };
         self.sync_wanted = false;
-        self.stats.syncs += 1;
+        self.watch.sync_begins(&self.shared.shards[self.index].meter);
         let token = self.token(Job::Sync);
         self.push_operation(Operation::Sync { token, file });
     }

@@ -175,10 +175,11 @@ impl ShardWriter {
         self.drive.flight.batch_count()
     }
 
-    /// Counters since the writer sat down.
+    /// What the shard has done so far.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
-        self.drive.stats(&self.intake)
+        self.drive.post(&self.intake);
+        self.this().stats()
     }
 
     /// What the ring is, and why.
@@ -281,9 +282,6 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard.
     pub fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        if self.drive.ring.in_flight() == 0 {
-            self.this().desk().stats = self.stats();
-        }
         self.drive.sleep(limit).inspect_err(|failure| self.intake.latch(failure))
     }
 
