@@ -10,6 +10,7 @@ use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, Shar
 use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
+use crate::events;
 use crate::keep::hooks;
 use crate::layout::Layout;
 use crate::observers::Observers;
@@ -54,6 +55,8 @@ pub struct Log {
     /// The preparer, and the one that calls hooks.
     threads: Vec<JoinHandle<()>>,
     report: Report,
+    #[cfg(feature = "metrics")]
+    pub(crate) published: crate::metrics::Published,
 }
 
 /// What the log runs on, and why.
@@ -211,7 +214,17 @@ impl Log {
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
-        Self { shared, seats, writers, observers, threads, report }
+        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len());
+        Self {
+            shared,
+            seats,
+            writers,
+            observers,
+            threads,
+            report,
+            #[cfg(feature = "metrics")]
+            published: Default::default(),
+        }
     }
 
     /// What the recovery found that this log was opened from.
@@ -456,6 +469,8 @@ impl Log {
             self.end_shard(index, end, &mut next, &mut report);
         }
         manifests.write(next).map_err(IoFault::from)?;
+        drop(manifests);
+        events::closed(&self.shared.options.dir, report.left_open.len());
         Ok(report)
     }
 

@@ -1,5 +1,8 @@
 //! What a log is opened with; validated once, never clamped.
 
+#[cfg(feature = "toml")]
+mod toml;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,9 @@ use corewal_format::{
 
 use crate::SealedSegment;
 use crate::keep::Hooks;
+
+#[cfg(feature = "toml")]
+pub use self::toml::TomlError;
 
 /// How a log is opened. Every field has a default that is good on a local disk.
 ///

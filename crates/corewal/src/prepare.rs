@@ -15,6 +15,7 @@ use corewal_format::{
 };
 
 use crate::error::{Doing, IoFault};
+use crate::events;
 use crate::layout::Layout;
 use crate::meter::Tally;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -234,6 +235,17 @@ pub(crate) enum Progress {
 impl Recipe {
     /// Prepares one segment for `queue` if it has fewer than it should.
     pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let mut news = None;
+        let progress = self.prepare_next(queue, &mut news);
+        // With no lock held.
+        if let Some(fault) = &news {
+            events::preparing_failed(queue.shard, fault);
+        }
+        progress
+    }
+
+    /// Leaves the first fault of a row in `news`.
+    fn prepare_next(&self, queue: &SegmentQueue, news: &mut Option<IoFault>) -> Progress {
         let _preparing = queue.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, len, leftover) = {
             let mut state = queue.lock();
@@ -271,6 +283,9 @@ impl Recipe {
             }
             Err(fault) => {
                 state.disk_len -= leftover.map_or(0, |it| it.len);
+                if state.fault.is_none() {
+                    *news = Some(fault.clone());
+                }
                 state.fault = Some(fault);
                 Progress::Failed
             }

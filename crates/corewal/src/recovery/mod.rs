@@ -36,7 +36,7 @@ use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, Schem
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
 use crate::record::{self, AccessError, Record};
-use crate::{Log, Options, manifests};
+use crate::{Log, Options, events, manifests};
 
 pub use reader::LogReader;
 pub use report::{Report, RunEnd, ShardReport};
@@ -83,12 +83,14 @@ impl Recovery {
         create_dir(&layout)?;
         let lock = take_lock(&layout, &options)?;
         manifests::sync(&layout)?;
-        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))?;
+        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))
+            .inspect_err(|error| tell_damage(&options, error))?;
         let (merge, mut report) = match &snapshot {
             Some(snapshot) => (Merge::new(snapshot.streams(&layout)), snapshot.report()),
             None => (Merge::new(Vec::new()), Report::default()),
         };
         report.took = started.elapsed();
+        events::recovered(&options.dir, &report);
         Ok(Self { options, layout, lock, snapshot, merge, report, started })
     }
 
@@ -99,7 +101,9 @@ impl Recovery {
     /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
-        Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
+        let advanced = self.merge.advance();
+        let stream = advanced.inspect_err(|error| tell_damage(&self.options, error))?;
+        Ok(stream.map(|stream| Entry::of(stream, committed)))
     }
 
     /// What was found.
@@ -123,11 +127,17 @@ impl Recovery {
     /// error. The log is
     /// then unchanged, or can be recovered again.
     pub fn open(mut self) -> Result<Log, OpenError> {
-        while self.merge.advance()?.is_some() {}
+        while self.next_entry()?.is_some() {}
         self.report.read_len = self.merge.read_len();
         self.report.took = self.started.elapsed();
         let pieces = self.merge.take_pieces();
         open::open(self.options, self.layout, self.lock, self.snapshot, pieces, self.report)
+    }
+}
+
+fn tell_damage(options: &Options, error: &RecoverError) {
+    if let RecoverError::Damaged(damage) = error {
+        events::damaged(&options.dir, damage);
     }
 }
 

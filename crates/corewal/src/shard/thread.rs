@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::events;
 use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
 use crate::shard::turn::{Drive, Ending, Then, Turn};
@@ -51,10 +52,11 @@ impl WriterThread {
         self.drive.reap()?;
         let inside = self.entrance.lock();
         let mut inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
-        let next = self.drive.load(&mut inside.intake)?;
+        let loaded = self.drive.load(&mut inside.intake);
         inside.admit(self.drive.sealable_from(), &mut self.let_in);
         let is_ended = inside.is_ended();
         drop(inside);
+        let next = loaded.inspect_err(events::failed)?;
         self.drive.sync_wanted |= is_ended;
         let turn = self.drive.launch(next, Then::Return)?;
         self.let_in.drain(..).for_each(Party::wake);

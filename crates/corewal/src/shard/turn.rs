@@ -10,7 +10,9 @@ use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::events;
 use crate::frontier::{Batches, End};
+use crate::keep::Piece;
 use crate::options::{Policy, SyncMethod};
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
@@ -68,6 +70,8 @@ pub(crate) struct Drive {
     pub(super) completions: Vec<Completion>,
     /// Blocks whose writes were reaped, on their way back into the pool.
     freed: Vec<Block>,
+    /// Segments that are full, for the subscribers of events.
+    full: Vec<Piece>,
     /// Batches that were loaded, on their way to the ring.
     loaded: Vec<(BatchNumber, OpenBatch)>,
     /// What the last sealed batch promised.
@@ -111,6 +115,7 @@ impl Drive {
             jobs: VecDeque::with_capacity(depth + 2),
             completions: Vec::with_capacity(depth + 2),
             freed: Vec::with_capacity(depth + 2),
+            full: Vec::with_capacity(depth),
             loaded: Vec::with_capacity(depth),
             promised: Promises {
                 durable_batch: start.first_batch.before(),
@@ -142,6 +147,17 @@ impl Drive {
 
     /// Latches the first failure, and tells everybody.
     pub(super) fn fail(&mut self, cause: FailureCause) -> Failure {
+        let is_first = self.failure.is_none();
+        let failure = self.latch(cause);
+        if is_first {
+            events::failed(&failure);
+        }
+        failure
+    }
+
+    /// Latches the first failure, and tells everybody but a subscriber of events: it is the user's, and a lock
+    /// may be held.
+    fn latch(&mut self, cause: FailureCause) -> Failure {
         let shard = self.this().shard;
         let failure = self.failure.get_or_insert(Failure { shard, cause }).clone();
         self.shared.epochs.seat(self.index, SeatState::Failed(failure.clone()));
@@ -182,7 +198,7 @@ impl Drive {
     pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.begin()?;
         self.reap()?;
-        let next = self.load(intake)?;
+        let next = self.load(intake).inspect_err(events::failed)?;
         if then == Then::Await {
             // What was durable before the wait is told before it.
             self.tell();
@@ -241,18 +257,20 @@ impl Drive {
     }
 
     /// Gives freed blocks back, takes prepared segments, closes the epochs that are asked for, and loads the
-    /// batches that may go to the ring. Everything that a turn does with the intake.
+    /// batches that may go to the ring. Everything that a turn does with the intake, perhaps under its lock; so no
+    /// subscriber of events is called.
     pub(super) fn load(&mut self, intake: &mut Intake) -> Result<Next, Failure> {
         let shared = Arc::clone(&self.shared);
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
         if let Some(durable) = self.flight.durable() {
             intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                self.full.push(piece);
                 shared.seal(this.shard, piece);
             });
         }
         if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
+            return Err(self.latch(FailureCause::Ring(Arc::new(error))));
         }
         self.follow_epochs(intake)?;
         let vouch_in = self.vouch_if_due(intake);
@@ -269,6 +287,8 @@ impl Drive {
 
     /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
     pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
+        let shard = self.this().shard;
+        self.full.drain(..).for_each(|piece| events::rotated(shard, &piece));
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut pushed = loaded.len();
         if pushed > 0 {

@@ -12,6 +12,7 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::commit::Commit;
 use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
+use crate::events;
 use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
@@ -88,7 +89,9 @@ impl Seat {
         let _ = alarm;
         let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
-        this.desk().ring = Some(ring.facts());
+        let facts = ring.facts();
+        events::seated(shard, &facts);
+        this.desk().ring = Some(facts);
         if !self.shared.epochs.sit(self.index) {
             return Err(sit(io::Error::other("its log was closed")));
         }
