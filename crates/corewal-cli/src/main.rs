@@ -1,19 +1,24 @@
-//! The `corewal` command: append to write-ahead logs, replay and inspect them.
+//! The `corewal` command: append to write-ahead logs, replay and inspect them, and measure disks for them.
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
+mod doctor;
 mod inspect;
+mod machine;
 mod options;
 mod payload;
 mod quantity;
 mod replay;
+mod stop;
+mod style;
 mod trouble;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Write-ahead logs for thread-per-core programs: append, replay, inspect.
+/// Write-ahead logs for thread-per-core programs: append, replay, inspect; and measure disks for them.
 #[derive(Debug, Parser)]
 #[command(name = "corewal", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Command {
@@ -26,6 +31,8 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Bench(Box<bench::BenchVerb>),
+    Doctor(doctor::Doctor),
 }
 
 const EXIT_CODES: &str = "\
@@ -40,6 +47,8 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Bench(bench) => bench.run(),
+        Verb::Doctor(doctor) => doctor.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

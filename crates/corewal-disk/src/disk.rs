@@ -175,20 +175,29 @@ pub struct Open {
     pub write: bool,
     /// Ask for direct I/O.
     pub direct: bool,
+    /// Ask that every write is durable when it returns: `O_DSYNC` (open(2)). Only the operating
+    /// system's files on Linux have it; elsewhere opening fails with `Unsupported`.
+    pub dsync: bool,
 }
 
 impl Open {
     /// An existing file, for reading.
-    pub const READ: Self = Self { create_new: false, write: false, direct: false };
+    pub const READ: Self = Self { create_new: false, write: false, direct: false, dsync: false };
     /// An existing file, for reading and writing.
-    pub const WRITE: Self = Self { create_new: false, write: true, direct: false };
+    pub const WRITE: Self = Self { create_new: false, write: true, direct: false, dsync: false };
     /// A new file, for reading and writing.
-    pub const CREATE: Self = Self { create_new: true, write: true, direct: false };
+    pub const CREATE: Self = Self { create_new: true, write: true, direct: false, dsync: false };
 
     /// The same with direct I/O.
     #[must_use]
     pub const fn direct(self) -> Self {
         Self { direct: true, ..self }
+    }
+
+    /// The same with `O_DSYNC`.
+    #[must_use]
+    pub const fn dsync(self) -> Self {
+        Self { dsync: true, ..self }
     }
 }
 

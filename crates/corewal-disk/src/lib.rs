@@ -15,6 +15,7 @@
 mod alarm;
 mod block;
 mod blocking;
+mod clock;
 mod disk;
 mod files;
 mod futex;
@@ -30,6 +31,7 @@ mod uring;
 
 pub use alarm::Alarm;
 pub use block::{BLOCK_ALIGN, Block};
+pub use clock::process_cpu_time;
 pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Keeps, Lock, Open};
 pub use futex::Futex;
 pub use null::NullDisk;

@@ -160,6 +160,11 @@ pub enum Durability {
     /// then its count, and nothing was synced. A write that must be split is followed by its
     /// sync after the last part has completed.
     LinkedSync,
+    /// Durable: the write was followed by an fdatasync that drains the ring: it starts after all that
+    /// was submitted before has completed, and holds back all that is submitted after
+    /// (`IOSQE_IO_DRAIN`). There to be measured. A short write is synced all the same; its count
+    /// tells. The other tenants do as for [`LinkedSync`](Self::LinkedSync).
+    DrainedSync,
 }
 
 /// The end of an operation.

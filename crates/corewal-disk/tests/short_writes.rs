@@ -62,7 +62,12 @@ fn a_short_write_is_reported_as_its_count() {
     limit_file_size();
     for engine in [Engine::Blocking, Engine::Auto] {
         for open in [Open::CREATE, Open::CREATE.direct()] {
-            for durability in [Durability::Written, Durability::Dsync, Durability::LinkedSync] {
+            for durability in [
+                Durability::Written,
+                Durability::Dsync,
+                Durability::LinkedSync,
+                Durability::DrainedSync,
+            ] {
                 let case = format!("{engine:?} {open:?} {durability:?}");
                 let (short, calls) =
                     write_counted(engine, open, LIMIT - UNIT, 2 * UNIT, durability);

@@ -535,7 +535,11 @@ fn durable_from(trace: &Trace, ends: &[Option<(usize, Success)>]) -> Vec<usize> 
         let Some(end) = success(begin) else { continue };
         match event {
             Event::Begin(Action::Sync { file })
-            | Event::Begin(Action::Write { file, durability: Durability::LinkedSync, .. }) => {
+            | Event::Begin(Action::Write {
+                file,
+                durability: Durability::LinkedSync | Durability::DrainedSync,
+                ..
+            }) => {
                 file_syncs.entry(*file).or_default().push((begin, end));
             }
             Event::Begin(Action::SyncDir(dir)) => {

@@ -1,7 +1,9 @@
 //! The command as scripts see it: arguments, standard streams, exit codes.
 
 mod append;
+mod bench;
 mod damage;
+mod doctor;
 mod full_disk;
 mod inspect;
 mod live;

@@ -46,6 +46,9 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &Path, open: Open) -> io::Result<File> {
+        if open.dsync {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let mut state = self.shared.state();
         state.check()?;
         let place = state.place(path)?;

@@ -20,13 +20,14 @@ pub(crate) fn open(path: &Path, open: Open) -> io::Result<(fs::File, Access)> {
         options.write(open.write).create_new(create_new);
         options
     };
-    let buffered = options(open.create_new).open(path)?;
+    let dsync = if open.dsync { libc::O_DSYNC } else { 0 };
+    let buffered = options(open.create_new).custom_flags(dsync).open(path)?;
     if !open.direct {
         return Ok((buffered, Access::Buffered));
     }
     // Two steps, because a file system that refuses O_DIRECT may have created the file already when
     // it does (open(2)), and a second exclusive creation would then fail.
-    match options(false).custom_flags(libc::O_DIRECT).open(path) {
+    match options(false).custom_flags(libc::O_DIRECT | dsync).open(path) {
         Ok(direct) => Ok(match direct_align(&direct) {
             Some(align) => (direct, Access::Direct { align }),
             None => (buffered, Access::Buffered),
@@ -156,7 +157,29 @@ fn file_offset(at: u64) -> io::Result<libc::off_t> {
 
 #[cfg(test)]
 mod tests {
-    use super::judge_align;
+    use std::os::fd::AsRawFd;
+
+    use super::{judge_align, open};
+    use crate::Open;
+
+    /// What the kernel says of the descriptor (proc(5)).
+    fn has_dsync(file: &std::fs::File) -> bool {
+        let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+        let facts = std::fs::read_to_string(path).unwrap();
+        let flags = facts.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+        i32::from_str_radix(flags.trim(), 8).unwrap() & libc::O_DSYNC != 0
+    }
+
+    #[test]
+    fn a_file_is_opened_for_durable_writes_only_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        for (index, ask) in [Open::CREATE, Open::CREATE.direct()].into_iter().enumerate() {
+            let path = dir.path().join(index.to_string());
+            assert!(has_dsync(&open(&path, ask.dsync()).unwrap().0));
+            let again = Open { create_new: false, ..ask };
+            assert!(!has_dsync(&open(&path, again).unwrap().0));
+        }
+    }
 
     #[test]
     fn alignment_is_the_larger_and_zero_means_none() {

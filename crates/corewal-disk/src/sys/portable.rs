@@ -8,6 +8,9 @@ use crate::{Access, Open};
 
 /// Opens buffered, also when direct I/O is asked for.
 pub(crate) fn open(path: &Path, open: Open) -> io::Result<(fs::File, Access)> {
+    if open.dsync {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let file = super::options().write(open.write).create_new(open.create_new).open(path)?;
     Ok((file, Access::Buffered))
 }

@@ -63,6 +63,11 @@ pub(super) fn link(entry: Entry) -> Entry {
     entry.flags(Flags::IO_LINK)
 }
 
+/// Makes this entry wait for all before it, and all after it wait for this one.
+pub(super) fn drain(entry: Entry) -> Entry {
+    entry.flags(Flags::IO_DRAIN)
+}
+
 /// Puts an entry into the submission queue, which has room.
 ///
 /// # Safety

@@ -187,9 +187,13 @@ impl UringRing {
                 self.stage_entry(entry, Work { op: index, part: Part::Write { len } });
             }
             Step::LinkedWrite { len } => {
-                let entry = entry::link(self.write_entry(target, index, 0, len));
-                self.stage_entry(entry, Work { op: index, part: Part::Write { len } });
-                self.stage_entry(entry::sync(target), Work { op: index, part: Part::Sync });
+                let write = self.write_entry(target, index, 0, len);
+                let (write, sync) = match self.ops.op(index).drains() {
+                    true => (write, entry::drain(entry::sync(target))),
+                    false => (entry::link(write), entry::sync(target)),
+                };
+                self.stage_entry(write, Work { op: index, part: Part::Write { len } });
+                self.stage_entry(sync, Work { op: index, part: Part::Sync });
             }
             Step::Sync => {
                 self.stage_entry(entry::sync(target), Work { op: index, part: Part::Sync });

@@ -18,6 +18,7 @@ pub(super) struct Op {
     len: usize,
     at: u64,
     dsync: bool,
+    drains: bool,
     /// Bytes handed to the kernel.
     issued: usize,
     /// Parts in the kernel.
@@ -36,7 +37,7 @@ pub(super) struct Op {
 enum SyncState {
     /// None is wanted.
     Unwanted,
-    /// Goes linked behind the only part.
+    /// Goes with the only part, behind it: linked, or draining the ring.
     Linked,
     /// Goes when all parts have completed: an fsync covers completed writes only
     /// (io_uring_enter(2)).
@@ -63,16 +64,20 @@ pub(super) enum Step {
 impl Op {
     /// `file` is the index of the operation's file.
     pub(super) fn new(operation: Operation, file: usize) -> Self {
-        let (token, block, len, at, dsync, sync) = match operation {
+        let (token, block, len, at, durability, sync) = match operation {
             Operation::Write { token, block, len, at, durability, .. } => {
                 let sync = match durability {
-                    Durability::LinkedSync if len <= PART_LEN => SyncState::Linked,
-                    Durability::LinkedSync => SyncState::Owed,
+                    Durability::LinkedSync | Durability::DrainedSync if len <= PART_LEN => {
+                        SyncState::Linked
+                    }
+                    Durability::LinkedSync | Durability::DrainedSync => SyncState::Owed,
                     Durability::Written | Durability::Dsync => SyncState::Unwanted,
                 };
-                (token, Some(block), len, at, durability == Durability::Dsync, sync)
+                (token, Some(block), len, at, durability, sync)
             }
-            Operation::Sync { token, .. } => (token, None, 0, 0, false, SyncState::Owed),
+            Operation::Sync { token, .. } => {
+                (token, None, 0, 0, Durability::Written, SyncState::Owed)
+            }
         };
         Self {
             token,
@@ -80,7 +85,8 @@ impl Op {
             block,
             len,
             at,
-            dsync,
+            dsync: durability == Durability::Dsync,
+            drains: durability == Durability::DrainedSync,
             issued: 0,
             outstanding: 0,
             written: 0,
@@ -232,6 +238,11 @@ impl Op {
     /// Whether each part is durable by itself.
     pub(super) fn is_dsync(&self) -> bool {
         self.dsync
+    }
+
+    /// Whether the sync behind the only part drains the ring, instead of being linked to it.
+    pub(super) fn drains(&self) -> bool {
+        self.drains
     }
 }
 

@@ -99,7 +99,7 @@ pub(crate) fn completions_are_told_apart_by_token(subject: &Subject) {
         let operation = if index % 4 == 3 {
             Operation::Sync { token, file: slot }
         } else {
-            let durability = DURABILITIES[index % 3];
+            let durability = DURABILITIES[index / 4 % DURABILITIES.len()];
             let block = block(8 * UNIT, index);
             Operation::Write {
                 token,

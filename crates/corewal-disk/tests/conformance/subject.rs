@@ -11,8 +11,8 @@ use corewal_disk::{
 use tempfile::TempDir;
 
 /// Everything that a ring promises about a write.
-pub(crate) const DURABILITIES: [Durability; 3] =
-    [Durability::Written, Durability::Dsync, Durability::LinkedSync];
+pub(crate) const DURABILITIES: [Durability; 4] =
+    [Durability::Written, Durability::Dsync, Durability::LinkedSync, Durability::DrainedSync];
 
 /// What the checks run on.
 pub(crate) struct Subject {

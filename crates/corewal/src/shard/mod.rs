@@ -8,6 +8,7 @@
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `thread` | a writer on a thread of the log, behind an entrance |
+//! | `truncate` | cutting off the end of a shard |
 //! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `watch` | measures batches for the meter |
@@ -20,6 +21,7 @@ mod intake;
 mod space;
 mod thread;
 mod transaction;
+mod truncate;
 mod turn;
 mod watch;
 mod writer;
@@ -28,5 +30,6 @@ pub(crate) use batch::OpenBatch;
 pub(crate) use entrance::{Credit, Entrance, Given, Patience, Room};
 pub(crate) use thread::WriterThread;
 pub use transaction::{Group, Transaction};
+pub use truncate::Truncation;
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};
