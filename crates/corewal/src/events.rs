@@ -8,7 +8,7 @@ use corewal_format::{Epoch, Incarnation, ShardId};
 
 use crate::error::{Damage, Failure, IoFault};
 use crate::keep::{Piece, Released};
-use crate::recovery::{Report, RunEnd};
+use crate::recovery::Report;
 
 #[cfg(feature = "tracing")]
 macro_rules! tell {
@@ -17,12 +17,14 @@ macro_rules! tell {
 
 #[cfg(not(feature = "tracing"))]
 macro_rules! tell {
-    ($($what:tt)*) => {};
+    ($($what:tt)*) => {{}};
 }
 
 pub(crate) fn recovered(dir: &Path, report: &Report) {
     #[cfg(feature = "tracing")]
     {
+        use crate::recovery::RunEnd;
+
         let entries: u64 = report.shards.iter().map(|shard| shard.entries).sum();
         let torn = |end| if let RunEnd::Torn { ignored, .. } = end { ignored } else { 0 };
         let torn_bytes: u64 = report.shards.iter().map(|shard| torn(shard.end)).sum();
@@ -76,8 +78,13 @@ pub(crate) fn failed(failure: &Failure) {
 }
 
 pub(crate) fn checkpointed(epoch: Epoch, released: &Released) {
-    let Released { segments, spared, .. } = released;
-    tell!(info, epoch = epoch.0, segments, spared, "checkpoint");
+    tell!(
+        info,
+        epoch = epoch.0,
+        segments = released.segments,
+        spared = released.spared,
+        "checkpoint"
+    );
 }
 
 pub(crate) fn closed(dir: &Path, left_open: usize) {

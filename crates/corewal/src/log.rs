@@ -60,6 +60,17 @@ pub struct Log {
 }
 
 /// What the log runs on, and why.
+///
+/// ```
+/// # use corewal::{Keeps, Log, NullDisk, Options};
+/// # use std::sync::Arc;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A dry run: everything works as usual, and nothing is written.
+/// let log = Log::recover(Options::new("nowhere").disk(Arc::new(NullDisk::new())))?.open()?;
+/// assert_eq!(log.capabilities().keeps, Keeps::Nothing);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {

@@ -104,6 +104,7 @@ pub enum Preparing {
 /// An option, or two of them together, cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("option {option} is {value}: {rule}")]
+#[non_exhaustive]
 pub struct OptionsError {
     /// Which option.
     pub option: &'static str,
@@ -149,6 +150,12 @@ impl Options {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The largest record in bytes, as [`max_record`](Self::max_record) has set it.
+    #[must_use]
+    pub fn largest_record(&self) -> usize {
+        self.max_record
     }
 
     /// Where files live; the operating system's by default.

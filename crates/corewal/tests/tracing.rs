@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use corewal::{Engine, Kind, Log, Options, RecoverError, ShardWriter};
+use corewal::{Engine, Kind, Log, Options, Pinning, Producer, RecoverError, ShardWriter};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -169,10 +169,13 @@ fn damage_is_told_with_its_place() {
     assert!(line.ends_with(&expected), "{line}");
 }
 
+/// What the subscriber of the test below calls.
+type Held = Arc<Mutex<Option<(Arc<Log>, Option<Producer>)>>>;
+
 /// A subscriber is a user's code: it may call the log, so no lock is held when it is called.
 #[test]
 fn a_subscriber_may_call_the_log() {
-    struct Caller(Arc<Mutex<Option<Arc<Log>>>>);
+    struct Caller(Held);
 
     impl Subscriber for Caller {
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -189,22 +192,27 @@ fn a_subscriber_may_call_the_log() {
         fn exit(&self, _: &Id) {}
 
         fn event(&self, _: &Event<'_>) {
-            let log = self.0.lock().unwrap().clone();
-            if let Some(log) = log {
-                log.prepare();
-                log.retention();
-                log.stats();
-                log.failures();
+            let held = self.0.lock().unwrap().clone();
+            let Some((log, producer)) = held else { return };
+            log.prepare();
+            log.retention();
+            log.stats();
+            log.failures();
+            if let Some(producer) = producer {
+                _ = producer.try_append_bytes(Kind::PUT, b"from a subscriber");
             }
         }
     }
 
-    let temp = temp_dir();
-    let held = Arc::new(Mutex::new(None));
-    tracing::subscriber::with_default(Caller(Arc::clone(&held)), || {
-        let (log, mut writer) = open(small(&temp.path().join("log")));
+    let held = Held::default();
+    // Threads of the log have no subscriber of their own.
+    tracing::subscriber::set_global_default(Caller(Arc::clone(&held))).unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let temp = temp_dir();
+        let (log, mut writer) = open(small(&temp.path().join("own-thread")));
         let log = Arc::new(log);
-        *held.lock().unwrap() = Some(Arc::clone(&log));
+        *held.lock().unwrap() = Some((Arc::clone(&log), None));
         while writer.stats().rotations < 2 {
             _ = writer.append_bytes(Kind::PUT, &[7; 10_000]);
             writer.sync().unwrap();
@@ -213,6 +221,17 @@ fn a_subscriber_may_call_the_log() {
         writer.sync().unwrap();
         log.checkpoint(epoch, b"").unwrap();
         drop(writer);
+
+        let mut log = Log::recover(small(&temp.path().join("producers"))).unwrap().open().unwrap();
+        let producer = log.start_writers(Pinning::Unpinned).unwrap().remove(0);
+        let log = Arc::new(log);
+        *held.lock().unwrap() = Some((Arc::clone(&log), Some(producer.clone())));
+        while log.stats()[0].1.rotations < 2 {
+            producer.append_bytes_durable(Kind::PUT, &[7; 10_000]).unwrap();
+        }
         *held.lock().unwrap() = None;
+        done.send(()).unwrap();
     });
+    let limit = Duration::from_secs(60);
+    assert!(is_done.recv_timeout(limit).is_ok(), "a lock was held when the subscriber was called");
 }

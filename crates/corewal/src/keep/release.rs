@@ -64,7 +64,7 @@ pub enum CheckpointError {
         max: usize,
     },
     /// The manifest has no room for the checkpoint.
-    #[error("the manifest would have {0} bytes, which is too much")]
+    #[error("the manifest would have {0} bytes, and {MAX_MANIFEST_LEN} are allowed")]
     ManifestTooLarge(usize),
     /// There is no such shard in the log.
     #[error("shard {shard} is not known")]

@@ -310,6 +310,38 @@ fn take_lock(layout: &Layout, options: &Options) -> Result<Lock, RecoverError> {
 }
 
 /// One recovered entry, borrowed from the reader's memory.
+///
+/// ```
+/// # use corewal::{Kind, Log, Options, Record, SchemaId};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let options = || Options::new(dir.path().join("log")).schema(SchemaId(7));
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct Sale {
+///     item: String,
+///     cents: u64,
+/// }
+/// impl Record for Sale {}
+///
+/// # let mut log = Log::recover(options())?.open()?;
+/// # let mut writer = log.take_seats().remove(0).sit()?;
+/// # writer.append(&Sale { item: "a pin".into(), cents: 1250 })?;
+/// # writer.append_bytes(Kind::DELETE, b"a key")?;
+/// # writer.close()?;
+/// # log.close()?;
+/// let mut recovery = Log::recover(options())?;
+/// let mut cents = 0;
+/// while let Some(entry) = recovery.next_entry()? {
+///     match entry.kind() {
+///         // Accessed in place, validated, its schema compared.
+///         Kind::PUT => cents += entry.archived::<Sale>(SchemaId(7))?.cents.to_native(),
+///         kind => println!("{}: {kind:?} {:?}", entry.stamp(), entry.bytes()),
+///     }
+/// }
+/// assert_eq!(cents, 1250);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     view: corewal_format::EntryView<'a>,

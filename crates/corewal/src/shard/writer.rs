@@ -35,11 +35,11 @@ pub struct Seat {
 /// Why a writer could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("shard {shard} has no ring: {cause}")]
+#[non_exhaustive]
 pub struct SitError {
     /// Which shard.
     pub shard: ShardId,
     /// What the system said.
-    #[source]
     pub cause: io::Error,
 }
 
