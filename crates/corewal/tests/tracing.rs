@@ -194,10 +194,10 @@ fn a_subscriber_may_call_the_log() {
         fn event(&self, _: &Event<'_>) {
             let held = self.0.lock().unwrap().clone();
             let Some((log, producer)) = held else { return };
-            log.prepare();
-            log.retention();
-            log.stats();
-            log.failures();
+            _ = log.prepare();
+            _ = log.retention();
+            _ = log.stats();
+            _ = log.failures();
             if let Some(producer) = producer {
                 _ = producer.try_append_bytes(Kind::PUT, b"from a subscriber");
             }
