@@ -79,8 +79,8 @@ impl Tuning {
         default_shards: u16,
     ) -> Result<Options, Trouble> {
         let options = match &self.file {
-            Some(file) => from_file(file, place, default_shards)?,
-            None => self.from_flags(place).shards(default_shards),
+            Some(file) => of_file(file, place, default_shards)?,
+            None => self.of_flags(place).shards(default_shards),
         };
         Ok(match shards {
             Some(shards) => options.shards(shards),
@@ -88,7 +88,7 @@ impl Tuning {
         })
     }
 
-    fn from_flags(&self, place: &Place) -> Options {
+    fn of_flags(&self, place: &Place) -> Options {
         // What a segment can hold bounds the rest.
         let room = self.segment_size.saturating_sub(2 * BLOCK);
         let max_batch = room.min(MAX_BATCH);
@@ -114,7 +114,7 @@ impl Tuning {
     }
 }
 
-fn from_file(file: &Path, place: &Place, default_shards: u16) -> Result<Options, Trouble> {
+fn of_file(file: &Path, place: &Place, default_shards: u16) -> Result<Options, Trouble> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| Trouble::world(format_args!("cannot read {}: {error}", file.display())))?;
     let refused = |why: &dyn fmt::Display| {
