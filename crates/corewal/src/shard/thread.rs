@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::events;
 use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
 use crate::shard::turn::{Drive, Ending, Then, Turn};
@@ -47,10 +48,7 @@ impl WriterThread {
                 Turn::Again => {}
                 Turn::Sleep => self.drive.sleep(None)?,
                 Turn::Idle(_) if is_ended && self.close()? => return Ok(()),
-                Turn::Idle(limit) => {
-                    self.leave_stats();
-                    self.drive.sleep(limit)?;
-                }
+                Turn::Idle(limit) => self.drive.sleep(limit)?,
             }
         }
     }
@@ -62,10 +60,11 @@ impl WriterThread {
         self.gather();
         let inside = self.entrance.lock();
         let mut inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
-        let next = self.drive.load(&mut inside.intake)?;
+        let loaded = self.drive.load(&mut inside.intake);
         inside.admit(self.drive.sealable_from(), &mut self.let_in);
         let is_ended = inside.is_ended();
         drop(inside);
+        let next = loaded.inspect_err(events::failed)?;
         self.drive.sync_wanted |= is_ended;
         let turn = self.drive.launch(next, Then::Return)?;
         self.let_in.drain(..).for_each(Party::wake);
@@ -91,14 +90,6 @@ impl WriterThread {
             }
             before = count;
             yield_now();
-        }
-    }
-
-    fn leave_stats(&self) {
-        if let Ok(inside) = self.entrance.lock() {
-            let stats = self.drive.stats(&inside.intake);
-            drop(inside);
-            self.entrance.this().desk().stats = stats;
         }
     }
 

@@ -12,6 +12,7 @@ mod groups;
 mod histories;
 mod keep;
 mod locking;
+mod messages;
 mod observe;
 mod reading;
 mod replay;
