@@ -3,6 +3,7 @@
 
 mod append;
 mod bench;
+mod demo;
 mod doctor;
 mod inspect;
 mod machine;
@@ -31,6 +32,10 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Demo(demo::Demo),
+    /// One life of the demo
+    #[command(hide = true)]
+    DemoLife(demo::Life),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
 }
@@ -47,6 +52,8 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Demo(demo) => demo.run(),
+        Verb::DemoLife(life) => life.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
     };
