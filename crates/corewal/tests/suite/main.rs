@@ -12,6 +12,7 @@ mod groups;
 mod histories;
 mod keep;
 mod locking;
+mod names;
 mod observe;
 mod reading;
 mod replay;
