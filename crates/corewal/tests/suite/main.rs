@@ -17,4 +17,5 @@ mod observe;
 mod reading;
 mod replay;
 mod support;
+mod tails;
 mod truncate;
