@@ -3,16 +3,21 @@
 
 mod append;
 mod bench;
+mod damage;
 mod doctor;
+mod dump;
 mod inspect;
 mod machine;
 mod options;
 mod payload;
+mod prove;
 mod quantity;
 mod replay;
+mod stat;
 mod stop;
 mod style;
 mod trouble;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -31,6 +36,10 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Prove(prove::Prove),
+    Dump(dump::Dump),
+    Stat(stat::Stat),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
 }
@@ -47,6 +56,10 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Verify(verify) => verify.run(),
+        Verb::Prove(prove) => prove.run(),
+        Verb::Dump(dump) => dump.run(),
+        Verb::Stat(stat) => stat.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
     };

@@ -42,11 +42,15 @@ use crate::recovery::{
 };
 
 pub use corewal_format::{
-    BatchFlags, BatchHeader, Checkpoint, CurrentRun, EntryFlags, EntryView, Manifest, Run,
-    SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
+    BatchFault, BatchFlags, BatchHeader, BodyFault, Checkpoint, CurrentRun, EntryFlags, EntryView,
+    Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
 pub use crate::recovery::Report;
+pub use crate::survey::{
+    Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,
+    SurveyedShard,
+};
 
 /// How often a log is looked at again because its manifest changed meanwhile.
 const ATTEMPTS: usize = 8;
@@ -210,8 +214,8 @@ impl Inspection {
     pub fn batches(&self) -> Batches<'_> {
         let mut runs = VecDeque::new();
         for record in self.manifest.iter().flat_map(|manifest| &manifest.shards) {
-            runs.extend(record.runs.iter().map(|run| Stretch::Ended(record.shard, run)));
-            runs.extend(record.current.map(|run| Stretch::Current(record.shard, run)));
+            runs.extend(record.runs.iter().map(|run| Walked::Ended(record.shard, run)));
+            runs.extend(record.current.map(|run| Walked::Current(record.shard, run)));
         }
         Batches { inspection: self, runs, walk: None }
     }
@@ -307,7 +311,7 @@ impl Inspection {
 
 /// A run that is still to be walked.
 #[derive(Debug)]
-enum Stretch<'a> {
+enum Walked<'a> {
     Ended(ShardId, &'a Run),
     Current(ShardId, CurrentRun),
 }
@@ -316,7 +320,7 @@ enum Stretch<'a> {
 #[derive(Debug)]
 pub struct Batches<'a> {
     inspection: &'a Inspection,
-    runs: VecDeque<Stretch<'a>>,
+    runs: VecDeque<Walked<'a>>,
     walk: Option<Walk>,
 }
 
@@ -377,17 +381,17 @@ impl Batches<'_> {
 }
 
 impl Inspection {
-    fn walk(&self, run: &Stretch<'_>) -> Option<Walk> {
+    fn walk(&self, run: &Walked<'_>) -> Option<Walk> {
         let manifest = self.manifest.as_ref()?;
         let layout = self.layout.clone();
         Some(match run {
-            Stretch::Ended(shard, run) => {
+            Walked::Ended(shard, run) => {
                 let spans = VecDeque::from([Span::from(*run)]);
                 let (log, generation) = (manifest.log, manifest.generation);
                 let stream = ShardStream::new(layout, log, *shard, generation, spans);
                 Walk::Ended(Box::new(stream), run.last_kept_seq)
             }
-            Stretch::Current(shard, run) => {
+            Walked::Current(shard, run) => {
                 let first = run.first_segment;
                 let files = self.segments.iter().filter(|it| it.shard == *shard);
                 let last = files.map(|it| it.number).max().unwrap_or(first).max(first);

@@ -9,3 +9,4 @@ mod inspect;
 mod live;
 mod replay;
 mod support;
+mod verify;
