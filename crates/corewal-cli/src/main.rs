@@ -3,25 +3,30 @@
 
 mod append;
 mod bench;
+mod confirm;
 mod damage;
 mod doctor;
 mod dump;
 mod inspect;
 mod machine;
+mod manual;
 mod options;
 mod payload;
 mod prove;
 mod quantity;
+mod release;
 mod replay;
 mod stat;
 mod stop;
 mod style;
+mod tail;
+mod torture;
 mod trouble;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Write-ahead logs for thread-per-core programs: append, replay, inspect; and measure disks for them.
 #[derive(Debug, Parser)]
@@ -40,8 +45,13 @@ enum Verb {
     Prove(prove::Prove),
     Dump(dump::Dump),
     Stat(stat::Stat),
+    Tail(tail::Tail),
+    Release(release::Release),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
+    Torture(torture::Torture),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 const EXIT_CODES: &str = "\
@@ -60,8 +70,13 @@ fn main() -> ExitCode {
         Verb::Prove(prove) => prove.run(),
         Verb::Dump(dump) => dump.run(),
         Verb::Stat(stat) => stat.run(),
+        Verb::Tail(tail) => tail.run(),
+        Verb::Release(release) => release.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Torture(torture) => torture.run(),
+        Verb::Completions(completions) => completions.run(Command::command()),
+        Verb::Man(man) => man.run(Command::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -83,6 +83,19 @@ impl Tuning {
         })
     }
 
+    /// The same options, for another process of this program.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map(|it| it.get_name().to_owned()).unwrap_or_default()
+        };
+        vec![
+            format!("--engine={}", name(self.engine.to_possible_value())),
+            format!("--sync-method={}", name(self.sync_method.to_possible_value())),
+            format!("--segment-size={}", self.segment_size),
+            format!("--depth={}", self.depth),
+        ]
+    }
+
     /// The longest line that can be appended, in bytes.
     pub(crate) fn max_line(&self) -> usize {
         // A block is more than a batch's and an entry's headers.

@@ -31,7 +31,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
-use corewal_format::{Seq, ShardId};
+use corewal_format::{Epoch, Seq, ShardId};
 
 use crate::Options;
 use crate::error::{IoFault, RecoverError};
@@ -86,6 +86,10 @@ pub struct SegmentFacts {
     pub entry_count: u64,
     /// Bytes of those batches, with headers and padding.
     pub batch_len: u64,
+    /// The seqs of its first and its last entry; none without an entry.
+    pub seqs: Option<(Seq, Seq)>,
+    /// The epochs of its first and its last batch; none without a batch.
+    pub epochs: Option<(Epoch, Epoch)>,
 }
 
 /// What a segment is to its log.
@@ -242,6 +246,8 @@ impl Inspection {
                     batch_count: 0,
                     entry_count: 0,
                     batch_len: 0,
+                    seqs: None,
+                    epochs: None,
                 });
             }
         }
@@ -250,7 +256,7 @@ impl Inspection {
 
     /// Counts the batches, and finds what is damaged in the runs that have ended.
     fn count(&mut self) -> Result<(), RecoverError> {
-        let mut counts: BTreeMap<(ShardId, SegmentNumber), (u64, u64, u64)> = BTreeMap::new();
+        let mut counts: BTreeMap<(ShardId, SegmentNumber), Count> = BTreeMap::new();
         let mut damage = Vec::new();
         let mut batches = self.batches();
         loop {
@@ -258,9 +264,7 @@ impl Inspection {
                 Ok(None) => break,
                 Ok(Some(Batch { header, .. })) => {
                     let count = counts.entry((header.shard, header.segment)).or_default();
-                    count.0 += 1;
-                    count.1 += u64::from(header.entry_count);
-                    count.2 += header.disk_len();
+                    count.take(&header);
                 }
                 Err(error @ RecoverError::Damaged(_)) => damage.push(error),
                 Err(error) => return Err(error),
@@ -269,7 +273,10 @@ impl Inspection {
         self.damage.append(&mut damage);
         for segment in &mut self.segments {
             let count = counts.get(&(segment.shard, segment.number)).copied().unwrap_or_default();
-            (segment.batch_count, segment.entry_count, segment.batch_len) = count;
+            let Count { batches, entries, bytes, seqs, epochs } = count;
+            (segment.batch_count, segment.entry_count, segment.batch_len) =
+                (batches, entries, bytes);
+            (segment.seqs, segment.epochs) = (seqs, epochs);
         }
         Ok(())
     }
@@ -305,6 +312,30 @@ impl Inspection {
         let states: Vec<SegmentState> = self.segments.iter().map(state).collect();
         for (segment, state) in self.segments.iter_mut().zip(states) {
             segment.state = state;
+        }
+    }
+}
+
+/// What a segment's batches add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    batches: u64,
+    entries: u64,
+    bytes: u64,
+    seqs: Option<(Seq, Seq)>,
+    epochs: Option<(Epoch, Epoch)>,
+}
+
+impl Count {
+    fn take(&mut self, header: &BatchHeader) {
+        self.batches += 1;
+        self.entries += u64::from(header.entry_count);
+        self.bytes += header.disk_len();
+        let first_epoch = self.epochs.map_or(header.epoch, |(first, _)| first);
+        self.epochs = Some((first_epoch, header.epoch));
+        if header.entry_count > 0 {
+            let first_seq = self.seqs.map_or(header.first_seq, |(first, _)| first);
+            self.seqs = Some((first_seq, header.last_seq()));
         }
     }
 }

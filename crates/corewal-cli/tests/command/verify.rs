@@ -185,6 +185,8 @@ fn a_good_log_is_good_and_everything_in_it_is_proven() {
 fn beside_a_live_writer_what_is_on_its_way_is_no_damage() {
     let place = Place::new();
     let mut live = Live::start(&place, &["--shards", "2", "--segment-size", "64KiB"]);
+    live.write("first\n");
+    live.ack();
     for round in 0..20 {
         let input: Vec<String> =
             (0..200).map(|number| format!("line {number} of {round}\n")).collect();

@@ -5,7 +5,7 @@ use corewal_format::{
 };
 
 use crate::error::{Claim, IoFault, Reason, Source, Witness};
-use crate::recovery::{Opened, open_segment};
+use crate::recovery::{Opened, check_segment, open_segment};
 use crate::survey::scan::{Seen, scan};
 use crate::survey::{Survey, SurveyedRun, witness};
 
@@ -103,10 +103,13 @@ impl Survey {
         let Opened::Segment(open) = open_segment(&self.layout, shard, segment)? else {
             return Ok(());
         };
-        let log = self.manifest.as_ref().map_or(open.header.log, |it| it.log);
         let generation = self.manifest.as_ref().map_or(Generation(0), |it| it.generation);
-        let run = self.run_of(shard, segment);
-        scan(&self.layout, log, &open, &mut |at, len, seen| {
+        let place = self.run_place(shard, segment);
+        let fits = place.is_some_and(|(log, incarnation)| {
+            check_segment(&open.header, log, shard, segment, incarnation).is_ok()
+        });
+        let run = self.run_of(shard, segment).filter(|_| fits);
+        scan(&self.layout, open.header.log, &open, &mut |at, len, seen| {
             let content = match seen {
                 Seen::Header(copy, fault) => Content::Header { copy, fault },
                 Seen::Zero => Content::Zero,
