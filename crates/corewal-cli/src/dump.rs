@@ -274,6 +274,6 @@ mod tests {
         let mut out = Vec::new();
         hex(&mut out, 16, b"ab\x00").expect("memory");
         let text = String::from_utf8(out).expect("text");
-        assert_eq!(text, "00000010: 6162 00                                 ab.\n");
+        assert_eq!(text, format!("00000010:{:<40}  ab.\n", " 6162 00"));
     }
 }

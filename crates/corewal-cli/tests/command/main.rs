@@ -9,4 +9,5 @@ mod inspect;
 mod live;
 mod replay;
 mod support;
+mod tools;
 mod verify;
