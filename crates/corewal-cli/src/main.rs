@@ -5,6 +5,7 @@ mod append;
 mod bench;
 mod confirm;
 mod damage;
+mod demo;
 mod doctor;
 mod dump;
 mod inspect;
@@ -22,6 +23,7 @@ mod style;
 mod tail;
 mod torture;
 mod trouble;
+mod truncate;
 mod verify;
 
 use std::process::ExitCode;
@@ -47,6 +49,11 @@ enum Verb {
     Stat(stat::Stat),
     Tail(tail::Tail),
     Release(release::Release),
+    Truncate(truncate::Truncate),
+    Demo(demo::Demo),
+    /// One life of the demo
+    #[command(hide = true)]
+    DemoLife(demo::Life),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
     Torture(torture::Torture),
@@ -72,6 +79,9 @@ fn main() -> ExitCode {
         Verb::Stat(stat) => stat.run(),
         Verb::Tail(tail) => tail.run(),
         Verb::Release(release) => release.run(),
+        Verb::Truncate(truncate) => truncate.run(),
+        Verb::Demo(demo) => demo.run(),
+        Verb::DemoLife(life) => life.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
         Verb::Torture(torture) => torture.run(),

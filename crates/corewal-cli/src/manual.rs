@@ -47,7 +47,9 @@ impl Man {
     pub(crate) fn run(self, mut command: Command) -> Result<(), Trouble> {
         command.build();
         write_page(&self.dir, "corewal", &command)?;
-        for verb in command.get_subcommands().filter(|it| it.get_name() != "help") {
+        for verb in
+            command.get_subcommands().filter(|it| it.get_name() != "help" && !it.is_hide_set())
+        {
             let name = format!("corewal-{}", verb.get_name());
             let verb = verb.clone().name(leak(&name)).bin_name(name.replacen('-', " ", 1));
             write_page(&self.dir, &name, &verb)?;

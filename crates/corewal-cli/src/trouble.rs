@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError, TailError};
+use corewal_stream::JobError;
 
 /// What went wrong.
 #[derive(Clone, Debug)]
@@ -105,6 +106,19 @@ impl From<SitError> for Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::world(failure)
+    }
+}
+
+impl From<JobError> for Trouble {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Recover(error) => error.into(),
+            JobError::Open(error) => error.into(),
+            JobError::Sit(error) => error.into(),
+            JobError::Options(text) => Self::new(Exit::Usage, text),
+            JobError::Checkpointed { .. } => Self::new(Exit::Damage, error),
+            other => Self::world(other),
+        }
     }
 }
 

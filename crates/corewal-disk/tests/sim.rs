@@ -9,6 +9,8 @@ mod faults;
 mod lives;
 #[path = "sim/rings.rs"]
 mod rings;
+#[path = "sim/steer.rs"]
+mod steer;
 
 use std::path::Path;
 

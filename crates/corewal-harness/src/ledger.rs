@@ -11,6 +11,7 @@ use std::sync::Arc;
 use corewal::{Epoch, Incarnation, Kind, PinFrom, Seq, ShardId, Stamp};
 
 use crate::retention::{Goes, Mark, Retention};
+use crate::voids::{Pending, Void};
 
 /// One entry, as it was appended or as it was recovered.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,6 +84,8 @@ pub enum Violation {
         /// The shard.
         shard: ShardId,
     },
+    /// An entry was given up, and its epoch was committed.
+    CommittedVoid(Stamp),
     /// Entries are said to be committed that are not, or the other way round.
     CommittedMark(Epoch),
     /// An epoch of an earlier incarnation was given out again.
@@ -136,6 +139,9 @@ impl fmt::Display for Violation {
             Self::CommittedInPart { epoch, shard } => {
                 write!(f, "epoch {epoch} is committed, and shard {shard} has lost its end")
             }
+            Self::CommittedVoid(stamp) => {
+                write!(f, "{stamp} was given up, and its epoch was committed")
+            }
             Self::CommittedMark(epoch) => {
                 write!(f, "entries are marked as committed otherwise than up to epoch {epoch}")
             }
@@ -168,21 +174,25 @@ impl std::error::Error for Violation {}
 pub(crate) enum Given {
     Entry(Item),
     /// The log writes barriers itself; their seq is not known.
-    Barrier(Epoch),
+    /// Surely by this position: a call that writes one may take long.
+    Barrier {
+        epoch: Epoch,
+        by: u64,
+    },
 }
 
 impl Given {
     fn epoch(&self) -> Epoch {
         match self {
             Self::Entry(item) => item.stamp.epoch,
-            Self::Barrier(epoch) => *epoch,
+            Self::Barrier { epoch, .. } => *epoch,
         }
     }
 
     pub(crate) fn is(&self, found: &Item) -> bool {
         match self {
             Self::Entry(item) => item == found,
-            Self::Barrier(epoch) => {
+            Self::Barrier { epoch, .. } => {
                 found.kind == Kind::BARRIER
                     && found.stamp.epoch == *epoch
                     && found.payload.is_empty()
@@ -191,10 +201,10 @@ impl Given {
         }
     }
 
-    fn seq(&self) -> Option<Seq> {
+    pub(crate) fn seq(&self) -> Option<Seq> {
         match self {
             Self::Entry(item) => Some(item.stamp.seq),
-            Self::Barrier(_) => None,
+            Self::Barrier { .. } => None,
         }
     }
 }
@@ -213,6 +223,7 @@ pub(crate) struct Life {
     pub(crate) given: BTreeMap<ShardId, Vec<(u64, Given)>>,
     pub(crate) acknowledged: Vec<(u64, ShardId, Seq)>,
     pub(crate) committed: Vec<(u64, Epoch)>,
+    pub(crate) voids: Vec<Void>,
     pub(crate) retention: Retention,
 }
 
@@ -271,11 +282,11 @@ impl Ledger {
         Self { lives: vec![life], incarnation_floor, fault: self.fault.clone() }
     }
 
-    fn life(&mut self) -> &mut Life {
+    pub(crate) fn life(&mut self) -> &mut Life {
         self.lives.last_mut().expect("there is always a life")
     }
 
-    fn blame(&mut self, violation: Violation) {
+    pub(crate) fn blame(&mut self, violation: Violation) {
         self.fault.get_or_insert(violation);
     }
 
@@ -304,7 +315,12 @@ impl Ledger {
 
     /// A shard closed an epoch, not before `at` and after everything that was appended to it so far.
     pub fn closed_epoch(&mut self, at: u64, shard: ShardId, epoch: Epoch) {
-        self.give(at, Stamp { epoch, seq: Seq(0), shard }, Given::Barrier(epoch));
+        self.closed_epoch_within(at, at, shard, epoch);
+    }
+
+    /// The same, in a call that took some time: surely by `by`.
+    pub fn closed_epoch_within(&mut self, at: u64, by: u64, shard: ShardId, epoch: Epoch) {
+        self.give(at, Stamp { epoch, seq: Seq(0), shard }, Given::Barrier { epoch, by });
     }
 
     fn give(&mut self, at: u64, stamp: Stamp, given: Given) {
@@ -313,13 +329,14 @@ impl Ledger {
         let list = life.given.entry(stamp.shard).or_default();
         let before = list.iter().rev().find_map(|(_, it)| match it {
             Given::Entry(item) => Some(item.stamp),
-            Given::Barrier(_) => None,
+            Given::Barrier { .. } => None,
         });
         list.push((at, given));
         if stamp.epoch <= floor {
             self.blame(Violation::EpochAgain { stamp, before: floor });
         }
-        if let Some(before) = before.filter(|before| stamp.seq > Seq(0) && *before >= stamp) {
+        let descends = |before: &Stamp| *before >= stamp || before.seq >= stamp.seq;
+        if let Some(before) = before.filter(|before| stamp.seq > Seq(0) && descends(before)) {
             self.blame(Violation::StampsDescend(before, stamp));
         }
     }
@@ -332,6 +349,25 @@ impl Ledger {
     /// `epoch` was said to be committed, not after `at`.
     pub fn committed(&mut self, at: u64, epoch: Epoch) {
         self.life().committed.push((at, epoch));
+    }
+
+    /// What the last recovery delivered, in order.
+    pub(crate) fn kept(&self) -> Vec<&Item> {
+        let kept = self.lives.last().into_iter().flat_map(|life| life.kept.values());
+        let mut items: Vec<&Item> = kept.flat_map(|items| items.iter()).collect();
+        items.sort_unstable_by_key(|item| item.stamp);
+        items
+    }
+
+    /// The seq of the entry that is `back` entries from the last one that was given out or recovered.
+    pub(crate) fn seq_back(&self, shard: ShardId, back: usize) -> Seq {
+        let Some(life) = self.lives.last() else { return Seq(0) };
+        let kept = life.kept.get(&shard).into_iter().flat_map(|kept| kept.iter());
+        let given = life.given.get(&shard).into_iter().flatten();
+        let seqs = kept.map(|item| item.stamp.seq).chain(given.filter_map(|(_, it)| it.seq()));
+        let seqs: Vec<Seq> = seqs.collect();
+        let index = seqs.len().checked_sub(back + 1);
+        index.and_then(|index| seqs.get(index)).copied().unwrap_or_default()
     }
 
     /// The log was asked, not before `at`, to let go of something; with what was committed and pinned then.
@@ -369,7 +405,12 @@ impl Ledger {
 
     fn highest_epoch(&self, cut: u64) -> Epoch {
         let given = self.lives.iter().flat_map(|life| {
-            let given = life.given.values().flatten().filter(|(at, _)| *at < cut);
+            let given = life.given.values().flatten();
+            // Given out for certain: a barrier may have been written at the end of its call only.
+            let given = given.filter(|(at, given)| match given {
+                Given::Entry(_) => *at < cut,
+                Given::Barrier { by, .. } => *by < cut,
+            });
             given.map(|(_, given)| given.epoch())
         });
         given.max().unwrap_or_default().max(self.lives[0].floor)
@@ -392,6 +433,17 @@ impl Ledger {
         }
         recovered.check_order()?;
         let life = self.lives.iter().rev().find(|life| life.from < cut).unwrap_or(&self.lives[0]);
+        let without = Self::check_life(&life.without_voids(cut, Pending::Nothing), recovered, cut);
+        if !life.voids.iter().any(|void| void.is_pending(cut)) {
+            return without;
+        }
+        without.or_else(|violation| {
+            let life = life.without_voids(cut, Pending::Everything);
+            Self::check_life(&life, recovered, cut).map_err(|_| violation)
+        })
+    }
+
+    fn check_life(life: &Life, recovered: &Recovered, cut: u64) -> Result<(), Violation> {
         let mut found: BTreeMap<ShardId, Vec<&Item>> = BTreeMap::new();
         for item in &recovered.items {
             found.entry(item.stamp.shard).or_default().push(item);
@@ -494,7 +546,9 @@ impl Life {
         let recovered = &given[..missing + new.len()];
         if is_active
             && committed > self.kept_committed
-            && !recovered.iter().any(|(_, it)| matches!(it, Given::Barrier(e) if *e >= committed))
+            && !recovered
+                .iter()
+                .any(|(_, it)| matches!(it, Given::Barrier { epoch, .. } if *epoch >= committed))
         {
             return Err(Violation::CommittedInPart { epoch: committed, shard });
         }

@@ -94,7 +94,7 @@ impl Retention {
         let may_go = expected.iter().take_while(|given| {
             let stamp = match given {
                 Given::Entry(item) => item.stamp,
-                Given::Barrier(epoch) => Stamp { epoch: *epoch, seq: before, shard },
+                Given::Barrier { epoch, .. } => Stamp { epoch: *epoch, seq: before, shard },
             };
             before = stamp.seq;
             attempts().any(|attempt| attempt.covers(stamp))

@@ -311,7 +311,8 @@ impl<'a> Shard<'a> {
             self.stage.ledger().acknowledged(at, shard, frontier);
         }
         while self.epoch < self.writer.epoch() {
-            self.stage.ledger().closed_epoch(before, shard, self.epoch);
+            let by = self.stage.before();
+            self.stage.ledger().closed_epoch_within(before, by, shard, self.epoch);
             self.epoch = self.epoch.next();
         }
     }

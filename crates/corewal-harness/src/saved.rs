@@ -11,9 +11,10 @@ use corewal_disk::{Action, Bytes, Durability, Event, FileId, Outcome, Trace};
 
 use crate::ledger::{Given, Life};
 use crate::run::Events;
+use crate::voids::Void;
 use crate::{Item, Ledger, Run};
 
-const MAGIC: &[u8] = b"corewal recorded run 1\n";
+const MAGIC: &[u8] = b"corewal recorded run 2\n";
 
 impl Run {
     /// The run as bytes.
@@ -213,9 +214,10 @@ impl Out {
                         out.number(0);
                         out.item(item);
                     }
-                    Given::Barrier(epoch) => {
+                    Given::Barrier { epoch, by } => {
                         out.number(1);
                         out.number(epoch.0);
+                        out.number(*by);
                     }
                 }
             });
@@ -228,6 +230,15 @@ impl Out {
         self.list(&life.committed, |out, (at, epoch)| {
             out.number(*at);
             out.number(epoch.0);
+        });
+        self.list(&life.voids, |out, void| {
+            out.number(void.begun);
+            out.list(void.done.as_slice(), |out, at| out.number(*at));
+            let above: Vec<(ShardId, Seq)> = void.above.iter().map(|(&a, &b)| (a, b)).collect();
+            out.list(&above, |out, (shard, seq)| {
+                out.number(u64::from(shard.0));
+                out.number(seq.0);
+            });
         });
     }
 }
@@ -358,6 +369,16 @@ impl In<'_> {
             acknowledged: self
                 .list(|read| Ok((read.number()?, ShardId(read.small()?), Seq(read.number()?))))?,
             committed: self.list(|read| Ok((read.number()?, Epoch(read.number()?))))?,
+            voids: self.list(|read| {
+                Ok(Void {
+                    begun: read.number()?,
+                    done: read.list(Self::number)?.pop(),
+                    above: read
+                        .list(|read| Ok((ShardId(read.small()?), Seq(read.number()?))))?
+                        .into_iter()
+                        .collect(),
+                })
+            })?,
             // A recorded run lets go of nothing.
             retention: crate::retention::Retention::default(),
         })
@@ -367,7 +388,7 @@ impl In<'_> {
         let at = self.number()?;
         Ok(match self.number()? {
             0 => (at, Given::Entry(self.item()?)),
-            _ => (at, Given::Barrier(Epoch(self.number()?))),
+            _ => (at, Given::Barrier { epoch: Epoch(self.number()?), by: self.number()? }),
         })
     }
 }

@@ -154,3 +154,19 @@ fn a_group_is_recovered_whole_or_not_at_all() {
     let found = ledger.check(&recovered(0, &[half]), 9);
     assert_eq!(found, Err(Violation::HalfGroup(first)));
 }
+
+/// A call may close an epoch at its end only: whether it had, at a cut in the middle of it, nobody knows.
+#[test]
+fn an_epoch_that_may_not_have_been_closed_yet_may_be_given_out_again() {
+    let mut ledger = ledger();
+    ledger.closed_epoch_within(40, 60, A, Epoch(2));
+    ledger.closed_epoch_within(40, 60, A, Epoch(3));
+    let again = |cut| {
+        let mut after = ledger.after(&recovered(0, &[]), cut);
+        after.appended(1, stamp(3, 9, A), Kind::PUT, b"again");
+        after.check(&recovered(0, &[]), u64::MAX)
+    };
+    assert_eq!(again(50), Ok(()));
+    let before = Epoch(3);
+    assert_eq!(again(61), Err(Violation::EpochAgain { stamp: stamp(3, 9, A), before }));
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use corewal::{Policy, SyncMethod};
 use corewal_disk::sim::FaultKind;
 use corewal_harness::sim::{
-    CutPlan, DiskPlan, End, FaultPlan, Geometry, History, LifePlan, Op, Scope, Tally, World,
+    CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Keep, LifePlan, Op, Scope, Tally, World,
     every_small_history,
 };
 
@@ -73,6 +73,7 @@ fn life(geometry: Geometry, ops: Vec<Op>) -> LifePlan {
         geometry,
         faults: Vec::new(),
         crash_after: None,
+        keep: Keep::All,
         ops,
         end: End::Cut(CutPlan::Nothing),
         cuts: Vec::new(),

@@ -87,6 +87,9 @@ pub struct Configuration {
     pub rules: &'static [Rule],
     pub(crate) small: Bounds,
     pub(crate) large: Bounds,
+    /// The bounds of the traces that the engine replays, or why it replays none. Segments are prepared as the
+    /// engine does it, so that both have the same files when one of them is damaged.
+    pub(crate) replayed: Result<Bounds, &'static str>,
 }
 
 /// All configurations.
@@ -103,6 +106,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: EPOCHS,
         large: Bounds { committed_only: true, ..EPOCHS },
+        replayed: Ok(EPOCHS),
     },
     Configuration {
         name: "causes",
@@ -110,6 +114,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[EpochBehindIsRefused, ObservingMovesTheSeq, ATransactionIsOneBatch],
         small: CAUSES,
         large: Bounds { entries: 3, closes: 3, ..CAUSES },
+        replayed: Ok(CAUSES),
     },
     Configuration {
         name: "flight",
@@ -122,6 +127,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: FLIGHT,
         large: Bounds { entries: 5, opens: 4, cuts: 3, depth: 3, ..FLIGHT },
+        replayed: Ok(FLIGHT),
     },
     Configuration {
         name: "syncs",
@@ -134,6 +140,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: SYNCS,
         large: Bounds { entries: 4, opens: 4, cuts: 2, kills: 2, tears: true, ..SYNCS },
+        replayed: Ok(SYNCS),
     },
     Configuration {
         name: "files",
@@ -149,6 +156,9 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: FILES,
         large: Bounds { entries: 3, opens: 3, cuts: 2, ahead: 2, ..FILES },
+        replayed: Err(
+            "the engine prepares a segment in one call; scripts/simulate --small cuts it at every operation",
+        ),
     },
     Configuration {
         name: "damage",
@@ -162,6 +172,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: DAMAGE,
         large: Bounds { entries: 4, rotations: 2, ..DAMAGE },
+        replayed: Ok(Bounds { blocks: 3, ahead: 1, rotations: 0, ..DAMAGE }),
     },
     Configuration {
         name: "witnesses",
@@ -169,6 +180,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[PublishedBeforeReported],
         small: WITNESSES,
         large: Bounds { closes: 3, ..WITNESSES },
+        replayed: Ok(WITNESSES),
     },
     Configuration {
         name: "manifests",
@@ -176,6 +188,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[NothingLooksBehindAnEnd, BothManifestsAreRequired, ABrokenManifestIsDamage],
         small: MANIFESTS,
         large: Bounds { entries: 3, opens: 5, cuts: 3, ..MANIFESTS },
+        replayed: Ok(MANIFESTS),
     },
     Configuration {
         name: "truncation",
@@ -191,6 +204,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         ],
         small: TRUNCATION,
         large: Bounds { opens: 3, cuts: 2, ..TRUNCATION },
+        replayed: Ok(TRUNCATION),
     },
     Configuration {
         name: "release",
@@ -198,6 +212,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[FirstKeptSegmentMayBeEmpty, ReleasedAfterTheManifest],
         small: RELEASE,
         large: Bounds { entries: 3, opens: 3, cuts: 2, ..RELEASE },
+        replayed: Ok(RELEASE),
     },
     Configuration {
         name: "reader",
@@ -205,6 +220,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[ReaderReadsAgain, ReaderAsksTheManifestLast],
         small: READER,
         large: Bounds { entries: 3, ..READER },
+        replayed: Err("the engine's reader takes all its steps in one call"),
     },
     Configuration {
         name: "room",
@@ -212,6 +228,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         rules: &[RoomIsReserved, VouchesLeaveRoomForBarriers],
         small: ROOM,
         large: Bounds { entries: 5, closes: 5, recycles: true, opens: 2, cuts: 1, ..ROOM },
+        replayed: Err("a simulated disk gives out space by the page, not by the segment"),
     },
 ];
 

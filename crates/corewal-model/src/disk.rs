@@ -225,9 +225,12 @@ pub(crate) struct Disk {
 
 /// What becomes of one volatile piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Fate {
+pub enum Fate {
+    /// It is durable.
     Survives,
+    /// Its header is durable, its body is not.
     Torn,
+    /// It never happened.
     Lost,
     /// Of a kill only: it is still under way.
     Late,
@@ -235,7 +238,8 @@ pub(crate) enum Fate {
 
 /// A volatile piece of the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Piece {
+#[expect(missing_docs, reason = "Display says each in words")]
+pub enum Piece {
     Block { shard: u8, segment: u8, block: u8 },
     Name { shard: u8, segment: u8 },
     Header { shard: u8, segment: u8 },

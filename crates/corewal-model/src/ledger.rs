@@ -7,10 +7,13 @@ use crate::disk::{Entry, Ghost};
 
 /// The order of the merged stream is the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Stamp {
-    pub(crate) epoch: u8,
-    pub(crate) seq: u8,
-    pub(crate) shard: u8,
+pub struct Stamp {
+    /// The epoch that was open.
+    pub epoch: u8,
+    /// The position in the shard.
+    pub seq: u8,
+    /// The shard.
+    pub shard: u8,
 }
 
 /// What went wrong.
@@ -59,12 +62,15 @@ impl Violation {
 
 /// A stamp that was given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Given {
-    pub(crate) stamp: Stamp,
-    pub(crate) incarnation: u8,
-    pub(crate) barrier: bool,
+pub struct Given {
+    /// The stamp.
+    pub stamp: Stamp,
+    /// In which incarnation.
+    pub incarnation: u8,
+    /// It was given to a barrier.
+    pub barrier: bool,
     /// The first entry of the atomic group, for the others of it.
-    pub(crate) group: Option<u8>,
+    pub group: Option<u8>,
 }
 
 /// An epoch that was open, and who closed it.

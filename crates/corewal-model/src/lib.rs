@@ -75,6 +75,12 @@
 //! errors, salvage, reader pins, misdirected writes, observing over more than two shards. Those are the simulator's. A
 //! history ends at damage: what a refused log holds afterwards is not followed.
 //!
+//! # Traces
+//!
+//! [`Recoveries`] gives a way to every recovery that the protocol can come to, step by step, with what the protocol
+//! shows after each. A harness takes the same steps with the engine on a simulated disk, and compares.
+//! (`traces.rs`)
+//!
 //! The space is cut into [`CONFIGURATIONS`]: each runs one part of the protocol within bounds of its own, with all rules
 //! in force, and then without each rule that it is there for.
 
@@ -90,8 +96,15 @@ mod recovery;
 mod rules;
 mod state;
 mod steps;
+mod traces;
 mod writer;
 
 pub use check::{Checked, Refutation, Size, check};
 pub use config::{CONFIGURATIONS, Configuration};
+pub use disk::{Fate, Piece};
+pub use ledger::{Given, Stamp};
+pub use model::{Action, Damage};
+pub use recovery::Opening;
 pub use rules::{RULES, Rule, Rules};
+pub use state::Progress;
+pub use traces::{InFlight, Outcome, Recoveries, Shape, Shown, Step, Trace, WriterShown};

@@ -20,7 +20,8 @@ pub(crate) struct Protocol {
 
 /// A piece of the disk that is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Damage {
+#[expect(missing_docs, reason = "Display says each in words")]
+pub enum Damage {
     Batch { shard: u8, segment: u8, block: u8 },
     BothHeaderCopies { shard: u8, segment: u8 },
     FileGone { shard: u8, segment: u8 },
@@ -28,9 +29,10 @@ pub(crate) enum Damage {
     ManifestGone { slot: u8 },
 }
 
-/// A step.
+/// A step. Shards, segments, blocks and batches are numbered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+#[expect(missing_docs, reason = "Display says each in words")]
+pub enum Action {
     Append(u8),
     AppendBecauseOf { shard: u8, cause: u8 },
     Transaction(u8),

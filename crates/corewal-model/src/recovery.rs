@@ -13,10 +13,13 @@ use crate::rules::{Rule, Rules};
 
 /// With what a log is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Opening {
-    pub(crate) shards: u8,
-    pub(crate) bound: u8,
-    pub(crate) committed_only: bool,
+pub struct Opening {
+    /// Active shards.
+    pub shards: u8,
+    /// The pipelining bound.
+    pub bound: u8,
+    /// Entries above the committed epoch are voided.
+    pub committed_only: bool,
 }
 
 /// What recovery makes of a disk.

@@ -21,11 +21,14 @@ pub(crate) struct Flying {
     pub(crate) progress: Progress,
 }
 
+/// How far a batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Progress {
+pub enum Progress {
+    /// In flight.
     Submitted,
     /// Completed, and not synced.
     Written,
+    /// Durable, behind one that is not.
     Durable,
 }
 

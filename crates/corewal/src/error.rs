@@ -78,6 +78,14 @@ pub enum RecoverError {
     /// The log is damaged: something that must be there is not.
     #[error(transparent)]
     Damaged(Box<Damage>),
+    /// A replay above a fence cannot be complete: entries above it were released.
+    #[error("entries up to epoch {released} were released; a state of epoch {fence} is too old")]
+    FenceTooOld {
+        /// The fence's epoch.
+        fence: Epoch,
+        /// The epoch of the checkpoint that released them.
+        released: Epoch,
+    },
     /// A reader beside a live log came too late: the log has let go of what it was to read next.
     #[error("seq {seq} of shard {shard} was released while the log was read; read it anew")]
     Released {
@@ -393,6 +401,9 @@ pub enum FailureCause {
     /// The ring itself failed.
     #[error("ring: {0}")]
     Ring(Arc<io::Error>),
+    /// A manifest could not be written. Whether it is there is for the next recovery to find.
+    #[error("manifest: {0}")]
+    Manifest(IoFault),
     /// The writer is gone without a close.
     #[error("its writer was dropped")]
     Dropped,
@@ -417,6 +428,12 @@ pub enum WaitError {
         /// The shard.
         shard: ShardId,
     },
+    /// A truncation cut the entry off.
+    #[error("{stamp} was cut off by a truncation")]
+    Voided {
+        /// The stamp.
+        stamp: Stamp,
+    },
     /// The shard has failed.
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -438,6 +455,82 @@ pub enum DurableError {
         #[source]
         cause: WaitError,
     },
+}
+
+/// Why a stamp cannot be observed. Nothing has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObserveError {
+    /// The stamp is of a later epoch than the shard's own, so everything that the shard appends would come
+    /// before it: close epochs first.
+    #[error(
+        "the stamp is of epoch {observed}, the shard is still in {open}; close its epochs first"
+    )]
+    EpochBehind {
+        /// The stamp's epoch.
+        observed: Epoch,
+        /// The shard's open epoch.
+        open: Epoch,
+    },
+    /// No shard ever counts so far: the stamp is of no log.
+    #[error("seq of stamp {stamp} is above {highest}, the highest that can be observed")]
+    SeqTooHigh {
+        /// The stamp.
+        stamp: Stamp,
+        /// The highest seq that can be observed.
+        highest: Seq,
+    },
+    /// The shard has failed.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// Why the end of a shard cannot be cut off.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TruncateError {
+    /// An entry above the seq is in a committed epoch.
+    #[error("epoch {epoch} is committed; nothing of it can be cut off")]
+    Committed {
+        /// The first such epoch.
+        epoch: Epoch,
+    },
+    /// A barrier above the seq closes an epoch of this incarnation, that other shards may close, too.
+    #[error("the shard has closed epoch {epoch}; its barrier cannot be cut off")]
+    Barrier {
+        /// The first such epoch.
+        epoch: Epoch,
+    },
+    /// The seq is inside of an atomic group, that is kept whole or not at all.
+    #[error("seqs {last} and {next} belong to one atomic group")]
+    InsideGroup {
+        /// The last seq of the group that would be kept.
+        last: Seq,
+        /// The next one of it.
+        next: Seq,
+    },
+    /// Entries above the seq were released by a checkpoint.
+    #[error("entries up to seq {up_to} were released")]
+    Released {
+        /// The last released seq.
+        up_to: Seq,
+    },
+    /// There is no prepared segment to go on in, or too little room for closing epochs: what an append would
+    /// be refused for. After [`AppendError::Full`], take a turn and try again.
+    #[error("nowhere to go on: {0}")]
+    NoRoom(AppendError),
+    /// The shard cannot be read around the seq.
+    #[error(transparent)]
+    Read(RecoverError),
+    /// The manifest has no room for another run.
+    #[error("the manifest would have {0} bytes, which is too much; release old segments")]
+    ManifestTooLarge(usize),
+    /// There was no room to write the manifest. Nothing has changed, and it may be tried again.
+    #[error("the manifest was not written: {0}")]
+    Unwritten(IoFault),
+    /// The shard has failed, in this truncation or before.
+    #[error(transparent)]
+    Failed(#[from] Failure),
 }
 
 /// Why a log that was recovered cannot be opened for writing.

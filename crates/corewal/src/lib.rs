@@ -93,7 +93,8 @@ pub use corewal_format::{
 pub use durable::{Committed, Durable};
 pub use error::{
     AppendError, Claim, Damage, DurableError, EpochError, Failure, FailureCause, IoFault,
-    ManifestError, OpenError, Reason, RecoverError, Source, TailError, WaitError, Witness,
+    ManifestError, ObserveError, OpenError, Reason, RecoverError, Source, TailError, TruncateError,
+    WaitError, Witness,
 };
 pub use keep::{
     CheckpointError, Pin, PinError, PinFrom, Released, Retention, SealedSegment, ShardRetention,
@@ -103,7 +104,10 @@ pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
-pub use recovery::{Entry, LogReader, Recovery, Report, RunEnd, ShardReader, ShardReport, Tail};
-pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Turn};
+pub use recovery::{
+    Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReader,
+    ShardReplay, ShardReport, StateMachine, Tail,
+};
+pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Truncation, Turn};
 pub use stats::ShardStats;
 pub use wakeup::ShardWaker;

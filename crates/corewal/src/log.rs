@@ -355,18 +355,21 @@ impl Log {
     pub fn standing(&self, stamp: Stamp) -> Standing {
         let manifests = self.shared.manifests();
         let Some(record) = manifests.written().shard(stamp.shard) else { return Standing::Unknown };
+        let is_current = record.current.is_none_or(|current| stamp.seq >= current.first_seq);
         if stamp.epoch >= self.shared.epochs.first() {
-            return match self.frontier(stamp.shard) {
-                None => Standing::Unknown,
-                Some(_) if stamp.seq <= record.released_seq => Standing::Released,
-                Some(frontier) if stamp.seq <= frontier => Standing::Durable,
-                Some(_) => Standing::Pending,
-            };
+            match self.frontier(stamp.shard) {
+                None => return Standing::Unknown,
+                Some(frontier) if is_current && stamp.seq <= frontier => return Standing::Durable,
+                Some(_) if is_current => return Standing::Pending,
+                // A truncation has ended its run.
+                Some(_) => {}
+            }
         }
-        // The run of the stamp's incarnation: a seq alone says nothing, a lost one may be given out again in
+        // The runs of the stamp's incarnation: a seq alone says nothing, a lost one may be given out again in
         // a later epoch.
-        let run = record.runs.iter().rev().find(|run| run.first_epoch <= stamp.epoch);
-        let is_kept = run.is_some_and(|run| {
+        let began =
+            record.runs.iter().rev().map(|run| run.first_epoch).find(|it| *it <= stamp.epoch);
+        let is_kept = record.runs.iter().filter(|run| Some(run.first_epoch) == began).any(|run| {
             (run.first_seq..=run.last_kept_seq).contains(&stamp.seq)
                 && !run.voids.iter().any(|it| (it.first_seq..=it.last_seq).contains(&stamp.seq))
         });

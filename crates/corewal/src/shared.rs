@@ -14,6 +14,7 @@ use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::producer::Pinned;
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
+use crate::sync::atomic::AtomicU64;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wakeup::Wakeup;
 
@@ -68,6 +69,8 @@ pub(crate) struct ShardShared {
     pub(crate) segments: SegmentQueue,
     pub(crate) start: Start,
     pub(crate) desk: Mutex<Desk>,
+    /// How many truncations this incarnation has made: readers of the shard look at the manifest anew.
+    pub(crate) cuts: AtomicU64,
 }
 
 /// Where a shard's writer begins.

@@ -3,6 +3,7 @@
 mod append;
 mod bench;
 mod damage;
+mod demo;
 mod doctor;
 mod full_disk;
 mod inspect;

@@ -38,7 +38,7 @@ fn a_tail_follows_another_process() {
     let mut live = Live::start(&place, &["--shards", "2"]);
     live.write("first\n");
     live.ack();
-    let mut command = place.command("tail", &["-f", "--format", "raw"]);
+    let mut command = place.command("tail", &["-f", "-n", "100", "--format", "raw"]);
     let mut tail = command.stdout(Stdio::piped()).spawn().expect("the command starts");
     let mut shown = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
     for number in 0..10 {
@@ -156,4 +156,34 @@ fn every_command_has_examples_a_manual_page_and_completions() {
         assert!(page.contains(".SH SYNOPSIS"), "{verb}");
         assert!(bash.contains(&format!("corewal__{verb}")) || bash.contains(&verb), "{verb}");
     }
+}
+
+#[test]
+fn what_is_committed_cannot_be_cut_off_and_the_rest_can() {
+    let place = log("10");
+    let ran = place.run("truncate", &["--yes", "--shard", "0", "--after", "20"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("is committed"), "{}", ran.stderr);
+    // Killed before the epoch is closed: nothing of it is committed.
+    let mut live = Live::start(&place, &[]);
+    for number in 0..20 {
+        live.write(&format!("late {number}\n"));
+    }
+    let acks: Vec<String> = (0..20).map(|_| live.ack()).collect();
+    live.kill();
+    let seqs = acks.iter().filter_map(|ack| ack.strip_prefix("ack\t0\t")?.split('\t').next());
+    let first: u64 = seqs.map(|seq| seq.parse().expect("a seq")).min().expect("lines of shard 0");
+    let after = first.to_string();
+    let ran = place.run("truncate", &["--shard", "0", "--after", &after]);
+    assert_eq!(ran.code, CODE_USAGE);
+    assert!(ran.error().contains("say --yes"), "{}", ran.stderr);
+    let said = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
+    let said = String::from_utf8(said).expect("text");
+    assert!(said.starts_with("9 entries of shard 0 are cut off"), "{said}");
+    assert_eq!(lines(&place.good("replay", &[])).len(), 200 + 1 + 10);
+    assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
+    let dumped = place.good("dump", &["--kind", "put"]);
+    assert_eq!(lines(&dumped).len(), 211);
+    let again = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
+    assert!(String::from_utf8_lossy(&again).contains("nothing above"));
 }

@@ -163,7 +163,7 @@ impl Cut {
     }
 
     /// Of a write of so many sectors, or of something that cannot be torn: 0.
-    fn fate(&self, unit: UnitId, sectors: u64) -> Fate {
+    pub(super) fn fate(&self, unit: UnitId, sectors: u64) -> Fate {
         if let Some((_, fate)) = self.fates.iter().rev().find(|(id, _)| *id == unit) {
             return *fate;
         }

@@ -10,6 +10,9 @@ use crate::{Durability, Token};
 /// How much later than otherwise what a killed process has submitted may land, in nanoseconds.
 const LATE_TIME: u64 = 5_000_000;
 
+/// How long what is landed by hand stays in flight, in nanoseconds: a thousand days.
+const HELD_TIME: u64 = 1_000 * 86_400 * 1_000_000_000;
+
 /// An operation between its submission and its completion.
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
@@ -39,6 +42,15 @@ pub(super) enum Work {
     },
 }
 
+/// What a sync covers of what landed while it was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coverage {
+    /// All of it or nothing, as drawn.
+    Drawn,
+    /// Nothing.
+    Exact,
+}
+
 /// A ring of this life, or one whose process was killed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RingState {
@@ -54,7 +66,8 @@ impl State {
     pub(super) fn launch(&mut self, mut flight: Flight) {
         flight.order = self.next_flight;
         self.next_flight += 1;
-        flight.due = self.now + self.latency(flight.node);
+        let latency = self.latency(flight.node);
+        flight.due = self.now + if self.options.by_hand { HELD_TIME } else { latency };
         self.flights.push(flight);
     }
 
@@ -67,7 +80,7 @@ impl State {
                 return;
             }
             self.now = self.now.max(due);
-            self.land(index);
+            self.land(index, Coverage::Drawn);
         }
         self.now = self.now.max(until);
     }
@@ -84,7 +97,12 @@ impl State {
         self.next_due(|flight| flight.ring == ring).map(|(due, _)| due)
     }
 
-    fn land(&mut self, index: usize) {
+    /// Lands one out of its turn, without a draw.
+    pub(super) fn land_exactly(&mut self, index: usize) {
+        self.land(index, Coverage::Exact);
+    }
+
+    fn land(&mut self, index: usize, coverage: Coverage) {
         let mut flight = self.flights.swap_remove(index);
         self.operations += 1;
         let (ring, token, node) = (flight.ring, flight.token, flight.node);
@@ -116,19 +134,25 @@ impl State {
             }
             Work::Linked { written, upto } => {
                 self.record(&path, TraceStep::LandSync { ring, token: token.0 });
-                self.cover_some(node, flight.handle, upto).map(|()| written)
+                self.cover_some(node, flight.handle, upto, coverage).map(|()| written)
             }
             Work::Sync { upto } => {
                 self.record(&path, TraceStep::LandSync { ring, token: token.0 });
-                self.cover_some(node, flight.handle, upto).map(|()| 0)
+                self.cover_some(node, flight.handle, upto, coverage).map(|()| 0)
             }
         };
         self.finish(ring, token, result);
     }
 
     /// A sync covers what had landed when it was submitted; sometimes what landed since, too.
-    fn cover_some(&mut self, node: NodeId, handle: HandleId, upto: u64) -> Result<(), Errno> {
-        let more = below(self.draw(node), 2) == 1;
+    fn cover_some(
+        &mut self,
+        node: NodeId,
+        handle: HandleId,
+        upto: u64,
+        coverage: Coverage,
+    ) -> Result<(), Errno> {
+        let more = coverage == Coverage::Drawn && below(self.draw(node), 2) == 1;
         self.cover(node, handle, if more { u64::MAX } else { upto })
     }
 

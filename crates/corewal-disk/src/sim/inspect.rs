@@ -51,7 +51,7 @@ impl SimDisk {
         Self::of(State::new(options))
     }
 
-    fn of(state: State) -> Self {
+    pub(super) fn of(state: State) -> Self {
         Self { shared: Shared::new(state) }
     }
 

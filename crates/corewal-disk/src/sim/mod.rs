@@ -20,6 +20,7 @@
 //! | a full disk | [`SimOptions::capacity`], [`SimDisk::set_capacity`]; what is allocated can always be written |
 //! | bit rot | [`SimDisk::corrupt`], [`SimDisk::put`] |
 //! | slow files | [`SimDisk::slow`] |
+//! | steps by hand | [`SimDisk::flights`], [`SimDisk::land`], [`SimDisk::kill_with`] |
 //!
 //! Not modelled: sectors whose own bytes are torn; two names of one file; more than one process at
 //! a time; permissions; what a direct write and a dirty page over the same bytes do to each other
@@ -88,6 +89,7 @@ mod options;
 mod random;
 mod ring;
 mod state;
+mod steer;
 mod trace;
 
 pub use cut::{Cut, Fate, PendingUnit, Tear, UnitId, UnitKind};
@@ -95,6 +97,7 @@ pub use faults::{Fault, FaultKind};
 pub use inspect::{FileImage, SimDisk};
 pub use options::{CacheDropping, DirectIo, LateWrites, NameOrder, Placement, SimOptions};
 pub use state::Stopped;
+pub use steer::{FlightId, InFlight};
 pub use trace::{TraceEvent, TraceStep};
 
 /// What a power cut never tears, in bytes.

@@ -17,6 +17,7 @@ pub struct SimOptions {
     pub(super) cache: CacheDropping,
     pub(super) placement: Placement,
     pub(super) trace_count: usize,
+    pub(super) by_hand: bool,
 }
 
 /// Where the file system writes what is written again. It only says so; nothing else differs.
@@ -88,6 +89,7 @@ impl SimOptions {
             cache: CacheDropping::default(),
             placement: Placement::default(),
             trace_count: 256,
+            by_hand: false,
         }
     }
 
@@ -120,6 +122,13 @@ impl SimOptions {
         let nanos = |it: Duration| u64::try_from(it.as_nanos()).expect("less than centuries");
         assert!(least <= most, "a latency from {least:?} to {most:?}");
         Self { latency: (nanos(least), nanos(most)), ..self }
+    }
+
+    /// What is submitted to a ring stays in flight until it is [landed](super::SimDisk::land); or for a
+    /// thousand days, should somebody wait for it.
+    #[must_use]
+    pub fn by_hand(self) -> Self {
+        Self { by_hand: true, ..self }
     }
 
     /// Which names a power cut can leave.

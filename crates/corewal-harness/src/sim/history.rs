@@ -91,6 +91,8 @@ pub struct LifePlan {
     pub faults: Vec<FaultPlan>,
     /// The power is cut after so many operations of the disk, at the latest.
     pub crash_after: Option<u64>,
+    /// What the recovery keeps.
+    pub keep: Keep,
     /// What is done with the open log.
     pub ops: Vec<Op>,
     /// How it ends.
@@ -99,6 +101,15 @@ pub struct LifePlan {
     pub cuts: Vec<CutPlan>,
     /// Damages of what is left, that are recovered only.
     pub damages: Vec<u64>,
+}
+
+/// What a recovery keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Everything.
+    All,
+    /// What is not above the committed epoch.
+    Committed,
 }
 
 /// One kind of fault.
@@ -245,6 +256,10 @@ pub enum Op {
     Prepare,
     /// Entries are appended until the next segment begins.
     Rotate(u16),
+    /// Everything behind the entry so many before the last one is cut off.
+    Truncate(u16, u8),
+    /// The first shard observes the last stamp of the second, moved on by a power of two if it is not zero.
+    Observe(u16, u16, u8),
     /// Time passes: microseconds.
     Advance(u32),
     /// The log is read beside its writers.
@@ -361,6 +376,7 @@ struct Swarm {
     full: bool,
     resharding: bool,
     damages: bool,
+    voiding: bool,
     /// Weights of the kinds of operations.
     weights: Vec<(u64, Maker)>,
     geometry: Geometry,
@@ -376,7 +392,7 @@ const KINDS: [FaultKind; 5] = [
 
 type Maker = fn(&mut Rng, u16, &Geometry) -> Op;
 
-const MAKERS: [(u64, Maker); 25] = [
+const MAKERS: [(u64, Maker); 27] = [
     (30, |rng, shard, geometry| {
         let len = match rng.below(10) {
             0..6 => rng.below(120),
@@ -407,6 +423,11 @@ const MAKERS: [(u64, Maker); 25] = [
     (1, |_, shard, _| Op::CloseWriter(shard)),
     (1, |_, shard, _| Op::DropWriter(shard)),
     (2, |_, shard, _| Op::AppendImage(shard)),
+    (3, |rng, shard, _| Op::Truncate(shard, u8::try_from(rng.below(9)).unwrap_or(0))),
+    (3, |rng, shard, geometry| {
+        let jump = if rng.chance(80) { 0 } else { 1 + u8::try_from(rng.below(40)).unwrap_or(0) };
+        Op::Observe(shard, rng.small(geometry.shards), jump)
+    }),
     (4, |rng, shard, _| Op::Group(shard, 1 + rng.small(5), rng.small(400))),
     (4, |rng, shard, _| Op::Transaction(shard, 1 + rng.small(5), rng.small(800))),
 ];
@@ -473,6 +494,7 @@ impl Swarm {
             full: rng.chance(10),
             resharding: rng.chance(20),
             damages: rng.chance(35),
+            voiding: rng.chance(35),
             weights,
             geometry,
             rng,
@@ -536,10 +558,11 @@ impl Swarm {
             6 if self.closes => End::CloseAndCut(CutPlan::drawn(rng)),
             _ => End::Cut(CutPlan::drawn(rng)),
         };
+        let keep = if self.voiding && rng.chance(50) { Keep::Committed } else { Keep::All };
         let cuts = (0..rng.below(4)).map(|_| CutPlan::drawn(rng)).collect();
         let damage_count = if self.damages { rng.below(6) } else { 0 };
         let damages = (0..damage_count).map(|_| rng.next()).collect();
-        LifePlan { geometry, faults, crash_after, ops, end, cuts, damages }
+        LifePlan { geometry, faults, crash_after, keep, ops, end, cuts, damages }
     }
 }
 
@@ -554,6 +577,7 @@ impl fmt::Display for History {
             if let Some(count) = life.crash_after {
                 writeln!(f, "  power cut after {count} operations of the disk")?;
             }
+            writeln!(f, "  recovered: {:?}", life.keep)?;
             for op in &life.ops {
                 writeln!(f, "  {op:?}")?;
             }

@@ -5,6 +5,7 @@
 //! | `history` | what is done, as data: drawn from a seed, and shown for replay |
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
+//! | `cutting` | what a session cuts off and observes |
 //! | `releasing` | what a session lets go of |
 //! | `payload` | what entries are made of |
 //! | `reading` | a whole log, read |
@@ -17,6 +18,7 @@
 //! it. A world goes through several, one after the other.
 
 mod anatomy;
+mod cutting;
 mod damage;
 mod finding;
 mod history;
@@ -29,9 +31,11 @@ mod small;
 mod world;
 
 pub use finding::Finding;
-pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Lie, LifePlan, Op};
+pub use history::{CutPlan, DiskPlan, End, FaultPlan, Geometry, History, Keep, Lie, LifePlan, Op};
+pub(crate) use reading::{Unread, read};
 pub use shrink::shrink;
 pub use small::{Scope, Small, SmallFailure, SmallTally, every_small_history};
+pub(crate) use world::message;
 pub use world::{Tally, World};
 
 /// Where the log is on the simulated disk.

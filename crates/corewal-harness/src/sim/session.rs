@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use corewal::{
     AppendError, Epoch, EpochError, Incarnation, Kind, Log, Pin, PinFrom, SegmentNumber, Seq,
-    ShardId, ShardWriter, Stamp, StateMark, Tail, TailError, Turn,
+    ShardId, ShardWriter, Stamp, Standing, StateMark, Tail, TailError, Turn,
 };
 use corewal_disk::sim::SimDisk;
 use corewal_format::{HEADER_BLOCKS, ShardRecord};
@@ -66,16 +66,20 @@ pub(crate) struct Session<'a> {
 /// The writer of a shard, and what it has shown.
 pub(crate) struct Desk {
     pub(crate) shard: ShardId,
-    writer: Option<ShardWriter>,
+    pub(super) writer: Option<ShardWriter>,
     /// The first epoch that it has not closed.
     epoch: Epoch,
     /// The frontier before anything was appended.
-    began: Seq,
-    acknowledged: Seq,
-    has_failed: bool,
+    pub(super) began: Seq,
+    pub(super) acknowledged: Seq,
+    pub(super) has_failed: bool,
     pub(super) given: Vec<Stamp>,
     pub(super) state: Option<StateMark>,
     rotations: u64,
+    /// The last seq that was given out before a truncation.
+    pub(super) cut: Seq,
+    /// The last stamp that was observed.
+    pub(super) observed: Option<Stamp>,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
     reserved: Option<(u64, Epoch)>,
     seals: Vec<Seal>,
@@ -95,7 +99,7 @@ pub(crate) enum GroupWay {
 }
 
 /// What a call was made of.
-struct Before {
+pub(super) struct Before {
     seq: Seq,
     committed: Epoch,
 }
@@ -118,15 +122,21 @@ impl Desk {
             loop {
                 let from = tail.position();
                 let Some(entry) = tail.try_next()? else { break };
-                let seq = entry.stamp().seq;
+                let (stamp, seq) = (entry.stamp(), entry.stamp().seq);
                 // What an earlier life has left is durable, and above no frontier of this one.
                 if seq < from || seq > self.acknowledged {
                     return Ok(Some(format!("gives seq {seq} at {from}")));
                 }
+                if log.standing(stamp) == Standing::Voided {
+                    return Ok(Some(format!("gives seq {seq}, which was cut off")));
+                }
             }
         }
         let [inside, _] = tails;
-        let is_behind = self.acknowledged > self.began && inside.position() <= self.acknowledged;
+        // A vouch behind a seq that was observed moves the frontier without any entry.
+        let shown = |stamp: &&Stamp| stamp.seq > self.began && stamp.seq <= self.acknowledged;
+        let last = self.given.iter().rev().find(shown);
+        let is_behind = last.is_some_and(|last| inside.position() <= last.seq);
         Ok(is_behind.then(|| format!("stops at {}", inside.position())))
     }
 
@@ -175,6 +185,8 @@ impl<'a> Session<'a> {
                 given: Vec::new(),
                 state: None,
                 rotations: 0,
+                cut: Seq(0),
+                observed: None,
                 reserved: None,
                 seals: Vec::new(),
                 tails: None,
@@ -204,12 +216,12 @@ impl<'a> Session<'a> {
         usize::from(shard) % self.desks.len()
     }
 
-    fn before(&self, index: usize) -> Before {
+    pub(super) fn before(&self, index: usize) -> Before {
         Before { seq: self.desks[index].acknowledged, committed: self.log.committed_epoch() }
     }
 
     /// Writes down what a shard shows after a call.
-    fn note(&mut self, index: usize, before: &Before) -> Result<(), Stop> {
+    pub(super) fn note(&mut self, index: usize, before: &Before) -> Result<(), Stop> {
         *self.clock += 1;
         let desk = &mut self.desks[index];
         let shard = desk.shard;
@@ -300,6 +312,9 @@ impl<'a> Session<'a> {
                 if has_failed {
                     let what = format!("{stamp} was accepted");
                     return Err(Finding::AfterFailure(stamp.shard, what).into());
+                }
+                if let Some(cause) = self.desks[index].observed.filter(|cause| *cause >= stamp) {
+                    return Err(Finding::from(Violation::StampsDescend(cause, stamp)).into());
                 }
                 self.ledger.appended(*self.clock, stamp, kind, payload);
                 self.desks[index].given.push(stamp);
@@ -452,7 +467,10 @@ impl<'a> Session<'a> {
 
     pub(crate) fn wait(&mut self, shard: u16) -> Result<(), Stop> {
         let index = self.desk(shard);
-        let Some(&last) = self.desks[index].given.last() else { return Ok(()) };
+        let desk = &self.desks[index];
+        let Some(&last) = desk.given.last().filter(|last| last.seq > desk.cut) else {
+            return Ok(());
+        };
         self.call(index, |writer| writer.wait(last)).map(|_| ())
     }
 

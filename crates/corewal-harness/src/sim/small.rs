@@ -7,7 +7,7 @@ use corewal::SyncMethod;
 use corewal_disk::sim::{Cut, Fate, PendingUnit, Tear, UnitKind};
 
 use crate::Rng;
-use crate::sim::history::{DiskPlan, End, Geometry, LifePlan, Op};
+use crate::sim::history::{DiskPlan, End, Geometry, Keep, LifePlan, Op};
 use crate::sim::{Finding, World};
 
 /// How far to go.
@@ -183,6 +183,7 @@ fn life(geometry: &Geometry) -> LifePlan {
         geometry: geometry.clone(),
         faults: Vec::new(),
         crash_after: None,
+        keep: Keep::All,
         ops: Vec::new(),
         end: End::Drop,
         cuts: Vec::new(),

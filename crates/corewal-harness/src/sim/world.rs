@@ -11,7 +11,7 @@ use corewal_disk::sim::{Cut, SimDisk};
 
 use crate::sim::anatomy::{Anatomy, Seals};
 use crate::sim::damage::{self, Damage};
-use crate::sim::history::{CutPlan, End, Geometry, History, Lie, LifePlan, Op};
+use crate::sim::history::{CutPlan, End, Geometry, History, Keep, Lie, LifePlan, Op};
 use crate::sim::payload::{image, payload};
 use crate::sim::reading::{Unread, read};
 use crate::sim::session::{Excuses, GroupWay, Session, Stop};
@@ -251,10 +251,37 @@ impl World {
         self.ledger.check(&found, self.clock).map_err(Finding::from)?;
         self.ledger = self.ledger.after(&found, self.clock);
         for item in &found.items {
-            self.kept.insert(item.stamp.shard, item.stamp.seq);
+            let last = self.kept.entry(item.stamp.shard).or_default();
+            *last = item.stamp.seq.max(*last);
         }
         self.check_again(geometry, &found, &recovery)?;
         self.found(found);
+        Ok(recovery)
+    }
+
+    /// The recovery leaves out what is above the committed epoch, and nothing else.
+    fn leave_out(&mut self, recovery: Recovery, excuses: Excuses) -> Result<Recovery, Stop> {
+        let mut recovery = recovery.committed_only();
+        let left = match read(&mut recovery) {
+            Ok(left) => left,
+            Err(Unread::Refused(error)) => return Err(self.refused(&error, excuses)),
+            Err(Unread::Broken(violation)) => return Err(Finding::from(violation).into()),
+        };
+        let kept = self.ledger.kept();
+        let expected = kept.iter().filter(|item| item.stamp.epoch <= left.committed);
+        if !left.items.iter().eq(expected.copied()) {
+            let what = format!("{} committed entries", left.items.len());
+            return Err(Finding::Broken(Violation::Differs(what)).into());
+        }
+        let mut above: BTreeMap<ShardId, Seq> =
+            kept.iter().map(|item| (item.stamp.shard, Seq(0))).collect();
+        for item in &left.items {
+            above.insert(item.stamp.shard, item.stamp.seq);
+        }
+        self.given
+            .extend(kept.iter().map(|item| item.stamp).filter(|it| it.epoch > left.committed));
+        self.clock += 1;
+        self.ledger.may_void(self.clock, above);
         Ok(recovery)
     }
 
@@ -306,7 +333,7 @@ impl World {
     /// What happens in a life before its end.
     fn work(&mut self, life: &LifePlan, seals: &mut Option<Seals>) -> Result<(), Stop> {
         let excuses = self.excuses(life);
-        let opened = self.open(&life.geometry, excuses);
+        let opened = self.open(&life.geometry, life.keep, excuses);
         if opened.is_err() {
             self.tally.interrupted += 1;
         }
@@ -340,14 +367,20 @@ impl World {
         ended
     }
 
-    fn open(&mut self, geometry: &Geometry, excuses: Excuses) -> Result<Log, Stop> {
-        let recovery = self.recover(geometry, excuses)?;
+    fn open(&mut self, geometry: &Geometry, keep: Keep, excuses: Excuses) -> Result<Log, Stop> {
+        let mut recovery = self.recover(geometry, excuses)?;
+        if keep == Keep::Committed {
+            recovery = self.leave_out(recovery, excuses)?;
+        }
         let log = match recovery.open() {
             Ok(log) => log,
             Err(OpenError::Recover(error)) => return Err(self.refused(&error, excuses)),
             Err(error) => return Err(Finding::Stuck(error.to_string()).into()),
         };
         self.clock += 1;
+        if keep == Keep::Committed {
+            self.ledger.voided(self.clock);
+        }
         self.ledger.opened(self.clock, log.incarnation(), geometry.shards);
         Ok(log)
     }
@@ -380,6 +413,7 @@ impl World {
             geometry: geometry.clone(),
             faults: Vec::new(),
             crash_after: None,
+            keep: Keep::All,
             ops,
             end: End::CloseAndCut(CutPlan::Nothing),
             cuts: Vec::new(),
@@ -485,6 +519,8 @@ fn act(
             let bytes = payload(session.number(), life.geometry.max_record() / 2);
             session.rotate(shard, &bytes)
         }
+        Op::Truncate(shard, back) => session.truncate(shard, usize::from(back)),
+        Op::Observe(shard, other, jump) => session.observe(shard, other, jump),
         Op::Advance(time) => {
             session.advance(Duration::from_micros(u64::from(time)));
             Ok(())
@@ -526,7 +562,7 @@ fn check_standing(log: &Log, lost: &[Stamp], kept: &BTreeMap<ShardId, Seq>) -> R
     Ok(())
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn std::any::Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(message), _) => (*message).to_owned(),
         (None, Some(message)) => message.clone(),

@@ -8,6 +8,7 @@ use corewal_format::{
 
 use crate::keep::pin::PinFrom;
 use crate::prepare::Fill;
+use crate::recovery::LastBatch;
 
 /// Consecutive segments that nobody writes any more and that go together: one, unless a void ends inside the
 /// second.
@@ -195,6 +196,21 @@ impl Kept {
         let follows = shelf.pieces.back().is_none_or(|before| before.last < piece.first);
         assert!(follows, "segments are sealed in order");
         shelf.pieces.push_back(piece);
+    }
+
+    /// What is behind the end of a shard, the last batch that is kept, is void.
+    pub(crate) fn lower(&mut self, shard: ShardId, last: Option<LastBatch>) {
+        let Some(shelf) = self.shelves.get_mut(&shard) else { return };
+        let end = last.map_or(BatchNumber(0), |last| last.number);
+        shelf.pieces.retain(|piece| piece.first_batch <= end);
+        // The epoch stays: it may be that of something void, and then the piece is only kept for longer.
+        if let (Some(piece), Some(last)) = (shelf.pieces.back_mut(), last)
+            && piece.last_batch >= last.number
+        {
+            piece.last = last.segment;
+            piece.last_batch = last.number;
+            piece.last_seq = last.last_seq;
+        }
     }
 
     /// Takes out what may go: from the front of each shard the pieces that the rule covers, that are in

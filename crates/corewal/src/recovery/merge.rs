@@ -65,6 +65,21 @@ impl Merge {
         }
     }
 
+    /// The streams, to be read one by one. What was not delivered of them comes then, or when the merge goes on.
+    pub(crate) fn part(&mut self) -> &mut [ShardStream] {
+        for Reverse((_, index)) in self.heads.drain() {
+            self.streams[index].hold();
+        }
+        if !matches!(self.state, State::Broken(_)) {
+            self.state = State::New;
+        }
+        &mut self.streams
+    }
+
+    pub(crate) fn streams(&self) -> &[ShardStream] {
+        &self.streams
+    }
+
     /// The stream that stands on the entry that [`advance`](Self::advance) has moved to.
     pub(crate) fn current(&self) -> Option<&ShardStream> {
         match self.state {

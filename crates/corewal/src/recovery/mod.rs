@@ -8,7 +8,9 @@
 //! | `judge` | whether its end is an end, or damage |
 //! | `snapshot` | all of it together, for a log |
 //! | `stream`, `merge` | the entries in order |
+//! | `replay` | ways to replay them |
 //! | `reader` | a log read beside its writer |
+//! | `runs` | ended runs, and where they end |
 //! | `seek`, `shard_reader` | one shard from any seq on |
 //! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
@@ -18,7 +20,9 @@ mod judge;
 mod merge;
 mod open;
 mod reader;
+mod replay;
 mod report;
+mod runs;
 mod seek;
 mod shard_reader;
 mod snapshot;
@@ -31,7 +35,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use corewal_disk::Lock;
-use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Stamp};
+use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Seq, Stamp};
 
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
@@ -39,14 +43,15 @@ use crate::record::{self, AccessError, Record};
 use crate::{Log, Options, manifests};
 
 pub use reader::LogReader;
-pub use report::{Report, RunEnd, ShardReport};
+pub use replay::{Fence, ReplayError, ShardReplay, StateMachine};
+pub use report::{LeftOut, Report, RunEnd, ShardReport};
 pub use shard_reader::ShardReader;
 pub use tail::Tail;
 
 pub(crate) use facts::{Intact, LastBatch, RunFacts, Seen, is_zero};
 pub(crate) use judge::{Claims, committed, judge};
-pub(crate) use open::end_run;
 pub(crate) use reader::take as judged;
+pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
@@ -54,7 +59,9 @@ pub(crate) use walk::{Cursor, OpenSegment, Opened, Step, Walker, check_segment, 
 pub(crate) use window::{WINDOW_LEN, Window};
 
 use merge::Merge;
+use open::{Ends, Found};
 use snapshot::Snapshot;
+use stream::Selection;
 
 /// A log that is locked and judged, and not yet written to.
 ///
@@ -71,6 +78,7 @@ pub struct Recovery {
     lock: Lock,
     snapshot: Option<Snapshot>,
     merge: Merge,
+    selection: Selection,
     report: Report,
     started: Instant,
 }
@@ -85,12 +93,80 @@ impl Recovery {
         let lock = take_lock(&layout, &options)?;
         manifests::sync(&layout)?;
         let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))?;
-        let (merge, mut report) = match &snapshot {
-            Some(snapshot) => (Merge::new(snapshot.streams(&layout)), snapshot.report()),
-            None => (Merge::new(Vec::new()), Report::default()),
-        };
+        let selection = Selection::ALL;
+        let mut report = snapshot.as_ref().map_or_else(Report::default, Snapshot::report);
         report.took = started.elapsed();
-        Ok(Self { options, layout, lock, snapshot, merge, report, started })
+        let merge = Merge::new(Vec::new());
+        let recovery = Self { options, layout, lock, snapshot, merge, selection, report, started };
+        Ok(recovery.starting_over(selection))
+    }
+
+    /// Leaves out what is above the committed epoch, for a program that replays its source from what it
+    /// committed last. [`open`](Self::open) voids it, durably and before anything new is written: it never comes
+    /// back, and none of its stamps is given out again.
+    ///
+    /// Without this everything is kept, and what is above the committed epoch belongs to the first epoch that
+    /// is committed afterwards. That is left out here too, as long as no later epoch was committed.
+    ///
+    /// The stream starts over, whatever was read of it before.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// let mut writer = log.take_seats().remove(0).sit()?;
+    /// writer.append_bytes(Kind::PUT, b"of epoch 1")?;
+    /// let epoch = writer.close_epoch()?;
+    /// let loose = writer.append_bytes(Kind::PUT, b"of an epoch that nobody closes")?;
+    /// writer.wait(loose)?;
+    /// writer.close()?;
+    /// log.close()?;
+    ///
+    /// let mut recovery = Log::recover(Options::new(&dir))?.committed_only();
+    /// while let Some(entry) = recovery.next_entry()? {
+    ///     assert!(entry.stamp().epoch <= epoch);
+    /// }
+    /// let log = recovery.open()?;
+    /// assert_eq!(log.report().shards[0].left_out.entries, 1);
+    /// assert_eq!(log.standing(loose), corewal::Standing::Voided);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn committed_only(self) -> Self {
+        let selection = Selection { until: Some(self.report.committed_epoch), ..self.selection };
+        self.starting_over(selection)
+    }
+
+    /// Delivers only what is above `fence`: an epoch, whose state is held elsewhere as a whole, or a stamp. What
+    /// is not delivered is verified all the same. The stream starts over.
+    ///
+    /// # Errors
+    /// [`RecoverError::FenceTooOld`] if entries above the fence were released: a state that goes up to the fence
+    /// cannot be completed from this log.
+    pub fn above(self, fence: impl Into<Fence>) -> Result<Self, RecoverError> {
+        let fence = fence.into();
+        if let Some(snapshot) = &self.snapshot
+            && let Some(checkpoint) = &snapshot.manifest.checkpoint
+            && checkpoint.epoch > fence.0.epoch
+            && snapshot.manifest.shards.iter().any(|record| record.released_seq > Seq(0))
+        {
+            return Err(RecoverError::FenceTooOld {
+                fence: fence.0.epoch,
+                released: checkpoint.epoch,
+            });
+        }
+        let selection = Selection { above: Some(fence.0), ..self.selection };
+        Ok(self.starting_over(selection))
+    }
+
+    fn starting_over(mut self, selection: Selection) -> Self {
+        let streams = self.snapshot.as_ref().map(|it| it.streams(&self.layout, selection));
+        self.merge = Merge::new(streams.unwrap_or_default());
+        self.selection = selection;
+        self
     }
 
     /// The next entry of the merged stream, borrowed from the recovery's memory.
@@ -101,6 +177,57 @@ impl Recovery {
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
         Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
+    }
+
+    /// One stream for each shard, retired ones too, to be replayed by threads of your own at the same time.
+    ///
+    /// What the merged stream has delivered is not delivered again, nor the other way round. Whatever is left
+    /// of any of them is verified by [`open`](Self::open).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut recovery = Log::recover(Options::new(&dir).shards(2))?;
+    /// let counts: Vec<Result<u64, corewal::RecoverError>> = std::thread::scope(|scope| {
+    ///     let count = |mut shard: corewal::ShardReplay<'_>| {
+    ///         let mut count = 0;
+    ///         while let Some(_entry) = shard.next_entry()? {
+    ///             count += 1;
+    ///         }
+    ///         Ok(count)
+    ///     };
+    ///     let threads: Vec<_> =
+    ///         recovery.shards().into_iter().map(|shard| scope.spawn(move || count(shard))).collect();
+    ///     threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    /// });
+    /// assert!(counts.into_iter().all(|count| count.is_ok()));
+    /// let log = recovery.open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn shards(&mut self) -> Vec<ShardReplay<'_>> {
+        let committed = self.report.committed_epoch;
+        let streams = self.merge.part().iter_mut();
+        streams.map(|stream| ShardReplay { stream, committed }).collect()
+    }
+
+    /// Replays what is left of the merged stream into `machine`, and returns how many entries it took.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn replay_into<M: StateMachine>(
+        &mut self,
+        machine: &mut M,
+    ) -> Result<u64, ReplayError<M::Error>> {
+        let mut count = 0;
+        while let Some(entry) = self.next_entry()? {
+            let stamp = entry.stamp();
+            machine.apply(entry).map_err(|cause| ReplayError::Machine { stamp, cause })?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// What was found.
@@ -126,9 +253,19 @@ impl Recovery {
     pub fn open(mut self) -> Result<Log, OpenError> {
         while self.merge.advance()?.is_some() {}
         self.report.read_len = self.merge.read_len();
+        for (shard, stream) in self.report.shards.iter_mut().zip(self.merge.streams()) {
+            shard.left_out = stream.left_out();
+        }
         self.report.took = self.started.elapsed();
-        let pieces = self.merge.take_pieces();
-        open::open(self.options, self.layout, self.lock, self.snapshot, pieces, self.report)
+        let ends = match self.selection.until {
+            None => Ends::AsFound,
+            Some(_) => {
+                let streams = self.merge.streams().iter();
+                Ends::With(streams.filter_map(|it| Some((it.shard(), it.last()?))).collect())
+            }
+        };
+        let found = Found { ends, pieces: self.merge.take_pieces() };
+        open::open(self.options, self.layout, self.lock, self.snapshot, found, self.report)
     }
 }
 

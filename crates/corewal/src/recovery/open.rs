@@ -1,10 +1,11 @@
 //! The next incarnation: one manifest, then the first segments.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use corewal_disk::Lock;
 use corewal_format::{
-    CurrentRun, Epoch, Incarnation, LogId, MAX_MANIFEST_LEN, Manifest, Run, SegmentHeader,
+    CurrentRun, Epoch, Incarnation, LogId, MAX_MANIFEST_LEN, Manifest, SegmentHeader,
     SegmentNumber, Seq, ShardId, ShardRecord,
 };
 
@@ -18,10 +19,12 @@ use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
+use crate::recovery::runs::{end_run, lower};
 use crate::recovery::snapshot::Snapshot;
 use crate::recovery::walk::{Opened, open_segment};
 use crate::shared::{Desk, ShardShared, Shared, Start};
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicU64;
 use crate::wakeup::Wakeup;
 use crate::{Log, Options, record};
 
@@ -29,18 +32,34 @@ use crate::{Log, Options, record};
 /// get here, and as long again to the end.
 const HIGHEST_START: u64 = 1 << 62;
 
+/// Where the shards' ended runs end from now on.
+#[derive(Debug)]
+pub(crate) enum Ends {
+    /// Where they were found to end.
+    AsFound,
+    /// With these batches at the latest, and without any where there is none.
+    With(BTreeMap<ShardId, LastBatch>),
+}
+
+/// What a recovery knows of the log beside its snapshot, when everything is read.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) ends: Ends,
+    pub(crate) pieces: Vec<(ShardId, Vec<Piece>)>,
+}
+
 /// Writes the manifest of the next incarnation and prepares what its writers need first.
 pub(crate) fn open(
     options: Options,
     layout: Layout,
     lock: Lock,
     snapshot: Option<Snapshot>,
-    pieces: Vec<(ShardId, Vec<Piece>)>,
+    found: Found,
     report: Report,
 ) -> Result<Log, OpenError> {
     let (mut writer, next, listing) = match snapshot {
         Some(snapshot) => {
-            let next = next_manifest(&snapshot, &options);
+            let next = next_manifest(&snapshot, &found.ends, &options);
             let writer = ManifestWriter::after(layout.clone(), snapshot.manifest);
             (writer, next, snapshot.listing)
         }
@@ -53,7 +72,7 @@ pub(crate) fn open(
                 runs: Vec::new(),
                 committed: Epoch(0),
             };
-            let next = next_manifest(&snapshot, &options);
+            let next = next_manifest(&snapshot, &found.ends, &options);
             (ManifestWriter::create(layout.clone(), first)?, next, snapshot.listing)
         }
     };
@@ -66,7 +85,7 @@ pub(crate) fn open(
     writer.write(next).map_err(IoFault::from)?;
     let manifest = writer.written().clone();
     let recipe = recipe(&options, &layout, &manifest);
-    let kept = kept(&manifest, pieces, &options);
+    let kept = kept(&manifest, found.pieces, &options);
     let mut shards = Vec::new();
     for record in &manifest.shards {
         let leftovers = leftovers(&layout, &listing, record, &recipe, options.spare_segments)?;
@@ -89,6 +108,7 @@ pub(crate) fn open(
             ),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
+            cuts: AtomicU64::new(0),
         });
     }
     layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
@@ -160,7 +180,7 @@ fn random_log_id(layout: &Layout) -> Result<LogId, IoFault> {
 
 /// The manifest of the next incarnation: every current run ends where it was found to end; numbers go on
 /// above everything that was seen, and epochs above everything that can have been given out in memory.
-fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
+fn next_manifest(snapshot: &Snapshot, ends: &Ends, options: &Options) -> Manifest {
     let old = &snapshot.manifest;
     let mut records: Vec<ShardRecord> = Vec::new();
     // With epoch c committed and `bound` more closed, the open one is c + bound + 1.
@@ -173,7 +193,11 @@ fn next_manifest(snapshot: &Snapshot, options: &Options) -> Manifest {
         }
         let seen = run.map_or(Seen::default(), |facts| facts.seen);
         let listed = listed(&snapshot.listing, record.shard);
-        records.push(retire(record, run.and_then(|facts| facts.last), seen, listed, old));
+        let mut next = retire(record, run.and_then(|facts| facts.last), seen, listed, old);
+        if let Ends::With(ends) = ends {
+            lower(&mut next.runs, ends.get(&record.shard).copied());
+        }
+        records.push(next);
     }
     for shard in (0..options.shards).map(ShardId) {
         if let Err(index) = records.binary_search_by_key(&shard, |record| record.shard) {
@@ -257,27 +281,6 @@ fn retire(
     next.durable_seq = Seq(0);
     next.barrier = Epoch(0);
     next
-}
-
-/// A run with its exact end.
-pub(crate) fn end_run(
-    current: CurrentRun,
-    last: LastBatch,
-    incarnation: Incarnation,
-    first_epoch: Epoch,
-) -> Run {
-    Run {
-        first_segment: current.first_segment,
-        last_segment: last.segment,
-        first_batch: current.first_batch,
-        last_batch: last.number,
-        last_batch_at: last.at,
-        first_seq: current.first_seq,
-        last_kept_seq: last.last_seq,
-        incarnation,
-        first_epoch,
-        voids: Vec::new(),
-    }
 }
 
 /// Files of earlier incarnations that belong to no run. Of an active shard, at most `limit` of the right shape

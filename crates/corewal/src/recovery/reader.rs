@@ -7,6 +7,7 @@ use crate::layout::Layout;
 use crate::manifests::{self, Found};
 use crate::recovery::merge::Merge;
 use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
+use crate::recovery::stream::Selection;
 use crate::recovery::{Entry, Report, ShardReader};
 use crate::{Options, RecoverError::NoLog};
 
@@ -38,7 +39,7 @@ impl LogReader {
             take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
-        let merge = Merge::new(snapshot.streams(&layout));
+        let merge = Merge::new(snapshot.streams(&layout, Selection::ALL));
         let checkpoint = snapshot.manifest.checkpoint.clone();
         Ok(Self { layout, snapshot, merge, report, checkpoint, refused: None })
     }
@@ -116,6 +117,8 @@ pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, Reco
     let mut seen = None;
     for _ in 0..ATTEMPTS {
         let refused = match Snapshot::try_take(layout, Sync::Never, scan) {
+            // Under an older manifest, a run that a truncation has ended would seem to go on in the next one.
+            Ok(Some(snapshot)) if is_older(layout, &snapshot) => continue,
             Ok(snapshot) => return Ok(snapshot),
             Err(refused) => refused,
         };
@@ -126,6 +129,15 @@ pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, Reco
         seen = Some(now);
     }
     Err(RecoverError::Changing { dir: layout.dir.clone() })
+}
+
+/// Whether there is a newer manifest than the one that was read.
+fn is_older(layout: &Layout, snapshot: &Snapshot) -> bool {
+    let newest = layout.list().map(|listing| manifests::read(layout, &listing));
+    match newest {
+        Ok(Ok(Found::Log(newest))) => newest.generation != snapshot.manifest.generation,
+        Ok(Ok(Found::Nothing) | Err(_)) | Err(_) => false,
+    }
 }
 
 fn fingerprint(refused: &Refused) -> (corewal_format::Generation, String) {

@@ -46,6 +46,21 @@ pub struct ShardReport {
     pub batches: u64,
     /// The last epoch that the shard closed in that incarnation; 0 for none.
     pub barrier: Epoch,
+    /// What a [committed-only](crate::Recovery::committed_only) recovery left out and voided when it opened the
+    /// log. Counted while the stream is read: it stands in [`Log::report`](crate::Log::report) only.
+    pub left_out: LeftOut,
+}
+
+/// Entries above the committed epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// How many entries, barriers included.
+    pub entries: u64,
+    /// Bytes of their batches, headers and padding included.
+    pub bytes: u64,
+    /// The first seq and the last; none if there is no entry.
+    pub seqs: Option<(Seq, Seq)>,
 }
 
 /// How a run ends.

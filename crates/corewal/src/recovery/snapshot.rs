@@ -13,9 +13,9 @@ use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::recovery::facts::{self, RunFacts, RunPlan};
 use crate::recovery::judge::{self, Claims, Ending};
-use crate::recovery::report::{Report, RunEnd, ShardReport};
+use crate::recovery::report::{LeftOut, Report, RunEnd, ShardReport};
 use crate::recovery::shard_reader::Spans;
-use crate::recovery::stream::{ShardStream, Span};
+use crate::recovery::stream::{Selection, ShardStream, Span};
 use crate::recovery::walk::{Opened, open_segment};
 use crate::{Options, Preparing};
 
@@ -158,7 +158,7 @@ impl Snapshot {
     }
 
     /// The shards' streams, up to their ends.
-    pub(crate) fn streams(&self, layout: &Layout) -> Vec<ShardStream> {
+    pub(crate) fn streams(&self, layout: &Layout, selection: Selection) -> Vec<ShardStream> {
         let stream = |record: &ShardRecord| {
             let mut spans: VecDeque<Span> = record.runs.iter().map(Span::from).collect();
             spans.extend(self.current_span(record));
@@ -169,6 +169,7 @@ impl Snapshot {
                 self.manifest.generation,
                 spans,
             )
+            .select(selection)
         };
         self.manifest.shards.iter().map(stream).collect()
     }
@@ -222,6 +223,7 @@ impl Snapshot {
                 entries: run.map_or(0, |(facts, _)| facts.intact.entries),
                 batches: run.map_or(0, |(facts, _)| facts.intact.batches),
                 barrier: run.map_or(record.barrier, |(facts, _)| facts.barrier.max(record.barrier)),
+                left_out: LeftOut::default(),
             }
         };
         Report {

@@ -9,10 +9,12 @@ use corewal_format::{
     Seq, ShardId, Stamp, Void,
 };
 
-use crate::error::{Claim, Damage, Reason, RecoverError, Source, Witness};
+use crate::error::{Claim, Damage, IoFault, Reason, RecoverError, Source, Witness};
 use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
-use crate::recovery::walk::{Cursor, Step, Walker};
+use crate::recovery::facts::LastBatch;
+use crate::recovery::report::LeftOut;
+use crate::recovery::walk::{Cursor, Step, Walker, first_batch};
 
 /// A stretch of a shard whose end is known.
 #[derive(Debug, Clone)]
@@ -58,6 +60,51 @@ impl From<&Run> for Span {
     }
 }
 
+impl Span {
+    /// The part of `run` from its last segment on that begins at or below `seq`: enough to find where `seq`
+    /// is, without reading what lies before.
+    pub(crate) fn entered(
+        layout: &Layout,
+        log: LogId,
+        shard: ShardId,
+        run: &Run,
+        seq: Seq,
+    ) -> Result<Self, IoFault> {
+        let mut span = Self::from(run);
+        let later = run.first_segment.0 + 1..=run.last_segment.0;
+        for number in later.rev().map(SegmentNumber) {
+            let Some(header) = first_batch(layout, log, shard, number, run.incarnation)? else {
+                continue;
+            };
+            let is_void =
+                |void: &Void| (void.first_batch..=void.last_batch).contains(&header.number);
+            let is_inside = (run.first_batch..=run.last_batch).contains(&header.number);
+            if is_inside && header.first_seq <= seq && !run.voids.iter().any(is_void) {
+                span.segments = number..=run.last_segment;
+                span.first_batch = header.number;
+                span.first_seq = header.first_seq;
+                span.first_epoch = header.epoch;
+                span.voids.retain(|void| void.first_batch > header.number);
+                break;
+            }
+        }
+        Ok(span)
+    }
+}
+
+/// What is delivered of a stream. All of it is read and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Nothing up to this stamp.
+    pub(crate) above: Option<Stamp>,
+    /// Nothing of a later epoch.
+    pub(crate) until: Option<Epoch>,
+}
+
+impl Selection {
+    pub(crate) const ALL: Self = Self { above: None, until: None };
+}
+
 /// The entries of one shard.
 #[derive(Debug)]
 pub(crate) struct ShardStream {
@@ -74,6 +121,15 @@ pub(crate) struct ShardStream {
     read_len: u64,
     /// The segments of the batches that were read.
     pieces: Vec<Piece>,
+    selection: Selection,
+    /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
+    last: Option<LastBatch>,
+    /// What is of a later epoch than is wanted.
+    left_out: LeftOut,
+    /// The entry that the stream stands on was not delivered: the next advance stays there.
+    is_held: bool,
+    /// The stream ends here: whoever goes on gets the same error again, and never takes it for the end.
+    broken: Option<RecoverError>,
 }
 
 /// The batch that the stream is in; its bytes are in the walker's window.
@@ -107,11 +163,37 @@ impl ShardStream {
             epoch: Epoch(0),
             read_len: 0,
             pieces: Vec::new(),
+            selection: Selection::ALL,
+            last: None,
+            left_out: LeftOut::default(),
+            is_held: false,
+            broken: None,
         }
+    }
+
+    /// Delivers only what is selected.
+    pub(crate) fn select(mut self, selection: Selection) -> Self {
+        self.selection = selection;
+        self
     }
 
     pub(crate) fn shard(&self) -> ShardId {
         self.shard
+    }
+
+    /// The last batch of the selected epochs among those that were read, with the last seq that is kept.
+    pub(crate) fn last(&self) -> Option<LastBatch> {
+        self.last
+    }
+
+    /// What was read of later epochs than the selected ones.
+    pub(crate) fn left_out(&self) -> LeftOut {
+        self.left_out
+    }
+
+    /// The next advance stays on the entry that the stream stands on.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
     }
 
     /// The lowest seq that the next batch may start with; none at the end.
@@ -166,6 +248,27 @@ impl ShardStream {
 
     /// Moves to the next entry and returns its stamp.
     pub(crate) fn advance(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        if std::mem::take(&mut self.is_held) {
+            return Ok(self.entry().map(|(entry, _)| entry.stamp));
+        }
+        self.next_selected().inspect_err(|error| self.broken = Some(error.clone()))
+    }
+
+    /// The next entry that is wanted.
+    fn next_selected(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        loop {
+            match self.next_kept()? {
+                Some(stamp) if self.selection.above.is_some_and(|fence| stamp <= fence) => {}
+                next => return Ok(next),
+            }
+        }
+    }
+
+    /// The next entry of the epochs that are wanted.
+    fn next_kept(&mut self) -> Result<Option<Stamp>, RecoverError> {
         loop {
             if let Some(batch) = &mut self.batch {
                 batch.at = batch.next_at;
@@ -177,6 +280,21 @@ impl ShardStream {
             if !self.next_batch()? {
                 return Ok(None);
             }
+            let Some(batch) = self.batch else { continue };
+            if self.selection.until.is_some_and(|until| batch.header.epoch > until) {
+                self.leave_out();
+                continue;
+            }
+            let OpenBatch { header, last_kept_seq, .. } = batch;
+            let segment_len = self.segment().map_or(0, |segment| segment.segment_len);
+            catalog::gather(&mut self.pieces, &header, segment_len, last_kept_seq);
+            self.last = Some(LastBatch {
+                number: header.number,
+                segment: header.segment,
+                at: header.at(),
+                last_seq: header.last_seq().min(last_kept_seq),
+                epoch: header.epoch,
+            });
             if let Some(stamp) = self.settle() {
                 return Ok(Some(stamp));
             }
@@ -193,6 +311,34 @@ impl ShardStream {
     /// The bytes of the batch that the stream is in, from its header on.
     pub(crate) fn held(&self, header: &BatchHeader) -> &[u8] {
         self.walker.as_ref().expect("the stream is in a batch").held(header)
+    }
+
+    /// Counts the batch that the stream is in, which is of a later epoch than is wanted.
+    fn leave_out(&mut self) {
+        let Some(batch) = self.batch.take() else { return };
+        let mut left_out = self.left_out;
+        for entry in self.entries_of(batch) {
+            let seq = entry.stamp.seq;
+            left_out.entries += 1;
+            left_out.seqs = Some((left_out.seqs.map_or(seq, |(first, _)| first), seq));
+        }
+        left_out.bytes += batch.header.disk_len();
+        self.left_out = left_out;
+    }
+
+    /// The entries of the batch that the stream is in, as far as they are kept.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = EntryView<'_>> {
+        self.batch.into_iter().flat_map(|batch| self.entries_of(batch))
+    }
+
+    fn entries_of(&self, batch: OpenBatch) -> impl Iterator<Item = EntryView<'_>> {
+        let mut at = 0;
+        let next = move || {
+            let (entry, next_at) = self.entry_at(&OpenBatch { at, ..batch })?;
+            at = next_at;
+            (entry.stamp.seq <= batch.last_kept_seq).then_some(entry)
+        };
+        std::iter::from_fn(next)
     }
 
     /// The stamp of the entry at the batch's offset, if it has one that is kept.
@@ -278,8 +424,6 @@ impl ShardStream {
                 let reason = Reason::OtherBatch { expected: span.last_batch, found };
                 return Err(below_end(span, place, reason, self.generation));
             }
-            let segment_len = walker.segment().map_or(0, |segment| segment.header.segment_len);
-            catalog::gather(&mut self.pieces, &header, segment_len, span.last_kept_seq);
             self.read_len += header.disk_len();
             self.epoch = header.epoch;
             let last_kept_seq = span.last_kept_seq;

@@ -3,7 +3,7 @@
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use corewal_format::{BatchNumber, Epoch, Manifest, Seq, ShardId, ShardRecord};
+use corewal_format::{BatchNumber, Epoch, Manifest, Seq, ShardId, ShardRecord, Stamp};
 
 use crate::Options;
 use crate::error::{RecoverError, TailError};
@@ -13,6 +13,7 @@ use crate::recovery::Entry;
 use crate::recovery::shard_reader::{ShardReader, Spans};
 use crate::recovery::walk::{Cursor, Step, Walker};
 use crate::shared::Shared;
+use crate::sync::atomic::Ordering;
 
 /// How long a tail that waits rests between two looks.
 const REST: Duration = Duration::from_millis(1);
@@ -39,7 +40,7 @@ pub struct Tail {
 #[derive(Debug)]
 enum Gate {
     /// The published frontier. The tail does not keep the log open.
-    Frontier(Weak<Shared>),
+    Frontier(Weak<Shared>, Cuts),
     /// What the disk says.
     Promises(Box<Scout>),
 }
@@ -55,6 +56,16 @@ enum Look {
     Closed,
 }
 
+/// How many truncations of a shard a tail has followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cuts(u64);
+
+impl Cuts {
+    fn of(shared: &Shared, index: usize) -> Self {
+        Self(shared.shards[index].cuts.load(Ordering::Acquire))
+    }
+}
+
 impl Tail {
     /// Follows the frontier of an open log.
     pub(crate) fn of_log(
@@ -66,10 +77,12 @@ impl Tail {
         let Some(index) = shared.shards.iter().position(|it| it.shard == shard) else {
             return Ok(None);
         };
+        // The count first: a truncation in between is followed for nothing.
+        let cuts = Cuts::of(shared, index);
         let manifest = shared.manifests().written().clone();
         let frontier = shared.shards[index].frontier.get();
         let committed = shared.epochs.committed();
-        let gate = Gate::Frontier(std::sync::Arc::downgrade(shared));
+        let gate = Gate::Frontier(std::sync::Arc::downgrade(shared), cuts);
         Self::start(layout, &manifest, shard, from, frontier, committed, gate)
     }
 
@@ -150,7 +163,8 @@ impl Tail {
     fn advance(&mut self) -> Result<bool, TailError> {
         // The gate may open twice before there is an entry: a manifest, then what it speaks of.
         for _ in 0..ATTEMPTS {
-            match self.reader.move_on() {
+            self.follow_cuts()?;
+            match self.move_on() {
                 Ok(Some(stamp)) => {
                     self.next = stamp.seq.next();
                     return Ok(true);
@@ -166,11 +180,39 @@ impl Tail {
         Ok(false)
     }
 
+    /// The next entry that was not given yet. A place that was not durable when it was sought is come to later,
+    /// by way of what lies before it.
+    fn move_on(&mut self) -> Result<Option<Stamp>, RecoverError> {
+        loop {
+            match self.reader.move_on()? {
+                Some(stamp) if stamp.seq < self.next => {}
+                moved => return Ok(moved),
+            }
+        }
+    }
+
+    /// After a truncation the runs are other ones; what was cut off is not given any more.
+    fn follow_cuts(&mut self) -> Result<(), TailError> {
+        let shard = self.reader.shard();
+        let Gate::Frontier(shared, seen) = &mut self.gate else { return Ok(()) };
+        let Some(shared) = shared.upgrade() else { return Ok(()) };
+        let Some(index) = shared.shards.iter().position(|it| it.shard == shard) else {
+            return Ok(());
+        };
+        let cuts = Cuts::of(&shared, index);
+        if *seen == cuts {
+            return Ok(());
+        }
+        *seen = cuts;
+        let manifest = shared.manifests().written().clone();
+        self.follow(&manifest)
+    }
+
     /// Asks the gate how far it is now.
     fn look(&mut self) -> Result<Look, TailError> {
         let limit = self.reader.limit();
         match &mut self.gate {
-            Gate::Frontier(shared) => {
+            Gate::Frontier(shared, _) => {
                 let Some(shared) = shared.upgrade() else { return Ok(Look::Closed) };
                 let committed = shared.epochs.committed();
                 let shard = self.reader.shard();
@@ -182,13 +224,14 @@ impl Tail {
             }
             Gate::Promises(scout) => {
                 scout.look()?;
-                if scout.durable > limit {
-                    self.reader.extend(scout.durable, scout.committed);
-                    return Ok(Look::Further);
-                }
+                // Before anything more is taken from the run: a truncation may have ended it.
                 let manifest = read_manifest(&self.reader.source().layout)?;
                 if manifest.generation == self.reader.source().generation {
-                    return Ok(Look::Same);
+                    if scout.durable <= limit {
+                        return Ok(Look::Same);
+                    }
+                    self.reader.extend(scout.durable, scout.committed);
+                    return Ok(Look::Further);
                 }
                 self.follow(&manifest)?;
                 Ok(Look::Further)
@@ -203,7 +246,7 @@ impl Tail {
         let layout = self.reader.source().layout.clone();
         let Some(record) = manifest.shard(shard) else { return Ok(()) };
         let (frontier, committed) = match &mut self.gate {
-            Gate::Frontier(_) => (self.reader.limit(), Epoch(0)),
+            Gate::Frontier(..) => (self.reader.limit(), Epoch(0)),
             Gate::Promises(scout) => {
                 **scout = Scout::new(&layout, manifest, record);
                 (scout.durable, scout.committed)
@@ -221,7 +264,9 @@ impl Tail {
     /// the same manifest is damage.
     fn explain(&mut self, error: RecoverError) -> Result<(), TailError> {
         let manifest = match &self.gate {
-            Gate::Frontier(shared) => shared.upgrade().map(|it| it.manifests().written().clone()),
+            Gate::Frontier(shared, _) => {
+                shared.upgrade().map(|it| it.manifests().written().clone())
+            }
             Gate::Promises(_) => Some(read_manifest(&self.reader.source().layout)?),
         };
         let Some(manifest) = manifest else { return Err(TailError::Closed) };

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use corewal_disk::{BLOCK_ALIGN, Block, File, Open};
 use corewal_format::{
-    BatchFault, BatchHeader, BatchNumber, BodyFault, CurrentRun, Epoch, Incarnation, LogId,
-    MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
+    BatchFault, BatchHeader, BatchNumber, BodyFault, CurrentRun, Epoch, HEADER_BLOCKS, Incarnation,
+    LogId, MAX_BLOCK_LEN, Place, SegmentFault, SegmentHeader, SegmentNumber, Seq, ShardId,
 };
 
 use crate::error::{Doing, IoFault, Reason};
@@ -87,6 +87,25 @@ pub(crate) fn check_segment(
         return Err(Reason::OtherIncarnation { found: header.incarnation, known: incarnation });
     }
     Ok(())
+}
+
+/// The header of the first batch of a segment of a run, if there is one that verifies.
+pub(crate) fn first_batch(
+    layout: &Layout,
+    log: LogId,
+    shard: ShardId,
+    number: SegmentNumber,
+    incarnation: Incarnation,
+) -> Result<Option<BatchHeader>, IoFault> {
+    let Opened::Segment(open) = open_segment(layout, shard, number)? else { return Ok(None) };
+    if check_segment(&open.header, log, shard, number, incarnation).is_err() {
+        return Ok(None);
+    }
+    let (at, len) = (open.header.first_batch_at(), open.header.block_len as usize);
+    let path = layout.segment(shard, number);
+    let mut window = Window::new();
+    let bytes = window.bytes(&open.file, at, len).doing("read", &path)?;
+    Ok(BatchHeader::decode(log, shard, number, incarnation, HEADER_BLOCKS, bytes).ok())
 }
 
 /// Where a walk stands.

@@ -170,6 +170,12 @@ impl OpenBatch {
         self.entry_count < u32::MAX && self.len + ENTRY_HEADER_LEN + padded(len) <= self.capacity
     }
 
+    /// Whether entries from `seq` on can go into the batch, as many as fit.
+    pub(crate) fn spans(&self, seq: Seq) -> bool {
+        // The other half is for those behind it: each takes more than one byte of a segment of at most 4 GiB.
+        seq.0 - self.first_seq.0 <= u64::from(u32::MAX / 2)
+    }
+
     /// Takes the payload of `len` bytes that stands at the start of the room, as entry `seq`.
     #[inline]
     pub(crate) fn push(&mut self, seq: Seq, kind: Kind, flags: EntryFlags, len: usize) {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use corewal_disk::Block;
@@ -14,12 +15,16 @@ use corewal_format::{
 };
 use rkyv::ser::allocator::Arena;
 
-use crate::error::{AppendError, Failure};
+use crate::error::{AppendError, Failure, ObserveError};
 use crate::record::{EncodeError, Room};
 use crate::shard::batch::{BatchPlace, OpenBatch};
 use crate::shard::space::{Purpose, Space};
 use crate::shard::transaction::Transaction;
 use crate::shared::{ShardShared, Shared};
+
+/// The highest seq that can be observed: from here on, counting a thousand million a second takes longer than
+/// anybody will.
+const HIGHEST_OBSERVED: Seq = Seq(1 << 61);
 
 /// The open batch, those that wait behind it for the ring, and where the next one goes.
 pub(crate) struct Intake {
@@ -31,8 +36,12 @@ pub(crate) struct Intake {
     pub(super) open: Option<OpenBatch>,
     /// Batches that take no more entries, in order, with their numbers.
     pub(super) ready: VecDeque<(BatchNumber, OpenBatch)>,
-    next_batch: BatchNumber,
+    pub(super) next_batch: BatchNumber,
     pub(super) next_seq: Seq,
+    /// The last seq that was given out; those between it and the next one never are.
+    pub(super) last_given: Seq,
+    /// Seqs of this incarnation that truncations cut off.
+    pub(super) voids: Vec<RangeInclusive<Seq>>,
     /// The last batch that has entries: what a vouch must cover.
     pub(super) last_entry_batch: BatchNumber,
     pub(super) epoch: Epoch,
@@ -63,6 +72,8 @@ impl Intake {
             ready: VecDeque::with_capacity(shared.options.block_count()),
             next_batch: start.first_batch,
             next_seq: start.first_seq,
+            last_given: start.first_seq.before(),
+            voids: Vec::new(),
             last_entry_batch: start.first_batch.before(),
             epoch: shared.epochs.first(),
             failure: None,
@@ -128,6 +139,34 @@ impl Intake {
         Ok(epoch)
     }
 
+    /// Moves the next seq past that of `stamp`.
+    pub(super) fn observe(&mut self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.check_latch()?;
+        if stamp.epoch > self.epoch {
+            return Err(ObserveError::EpochBehind { observed: stamp.epoch, open: self.epoch });
+        }
+        if stamp.seq > HIGHEST_OBSERVED {
+            return Err(ObserveError::SeqTooHigh { stamp, highest: HIGHEST_OBSERVED });
+        }
+        if stamp.seq < self.next_seq {
+            return Ok(());
+        }
+        self.next_seq = stamp.seq.next();
+        // A batch begins with its first entry, and counts the others from there.
+        self.drop_empty();
+        if self.open.as_ref().is_some_and(|open| !open.spans(self.next_seq)) {
+            self.close_batch();
+        }
+        Ok(())
+    }
+
+    /// Gives an open batch without entries up: it was never written.
+    pub(super) fn drop_empty(&mut self) {
+        if let Some(empty) = self.open.take_if(|open| open.is_empty()) {
+            self.give_back(empty.into_block());
+        }
+    }
+
     pub(super) fn record_fits(&self, max_len: usize) -> Result<(), AppendError> {
         if max_len > self.shared.options.max_record { Err(self.too_large(max_len)) } else { Ok(()) }
     }
@@ -190,9 +229,16 @@ impl Intake {
         let seq = self.next_seq;
         let open = self.open.as_mut().expect("the payload stands in it");
         open.push(seq, kind, EntryFlags::NONE, len);
-        self.next_seq = seq.next();
+        self.gave(seq);
         self.entries += 1;
         Stamp { epoch: self.epoch, seq, shard: self.shard }
+    }
+
+    /// Everything up to this seq is given out.
+    #[inline]
+    pub(super) fn gave(&mut self, seq: Seq) {
+        self.next_seq = seq.next();
+        self.last_given = seq;
     }
 
     /// Opens a batch if none is open, with room for entries of `body_len` bytes with headers and padding.

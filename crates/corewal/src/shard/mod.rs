@@ -8,6 +8,7 @@
 //! | `flight` | what is in flight, and the frontier |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `thread` | a writer on a thread of the log, behind an entrance |
+//! | `truncate` | cutting off the end of a shard |
 //! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
 //! | `writer` | the public face |
@@ -19,6 +20,7 @@ mod intake;
 mod space;
 mod thread;
 mod transaction;
+mod truncate;
 mod turn;
 mod writer;
 
@@ -26,5 +28,6 @@ pub(crate) use batch::OpenBatch;
 pub(crate) use entrance::{Credit, Entrance, Given, Patience, Room};
 pub(crate) use thread::WriterThread;
 pub use transaction::{Group, Transaction};
+pub use truncate::Truncation;
 pub use turn::Turn;
 pub use writer::{Seat, ShardWriter, SitError};

@@ -120,16 +120,8 @@ impl Space {
             return None;
         }
         self.next = None;
-        let piece = Piece {
-            first: current.number,
-            last: current.number,
-            len: current.len,
-            fill: current.fill,
-            first_batch: self.first_batch,
-            last_batch: last_sealed,
-            last_seq: self.last_seq,
-            last_epoch: std::mem::take(&mut self.last_epoch),
-        };
+        let piece = self.piece(current, last_sealed);
+        self.last_epoch = Epoch(0);
         self.full.push_back((current.file, piece));
         self.first_batch = last_sealed.next();
         self.current = Some(next);
@@ -182,6 +174,54 @@ impl Space {
     pub(crate) fn grant(&self, shard: &ShardShared) -> u64 {
         let all = self.room() + self.next_room() + shard.segments.ready_len();
         all.saturating_sub(self.reserve).min(self.room())
+    }
+
+    /// The first segment that no batch was placed in, if it and those behind it have room for the reserve.
+    pub(crate) fn unused(
+        &self,
+        shared: &Shared,
+        shard: &ShardShared,
+    ) -> Result<SegmentNumber, AppendError> {
+        match self.current {
+            Some(current) if self.next_room() + shard.segments.ready_len() >= self.reserve => {
+                Ok(current.number.next())
+            }
+            _ => Err(Self::refusal(shared, shard)),
+        }
+    }
+
+    /// Places no further batch in the current segment, in which everything is durable; the next run is to begin
+    /// at `start`.
+    pub(crate) fn forsake(
+        &mut self,
+        ring: &mut dyn Ring,
+        start: Start,
+        mut seal: impl FnMut(Piece),
+    ) {
+        let last_sealed = start.first_batch.before();
+        self.release(ring, last_sealed, &mut seal);
+        if let Some(current) = self.current.take() {
+            ring.release(current.file);
+            seal(self.piece(current, last_sealed));
+        }
+        self.current = self.next.take();
+        self.first_batch = start.first_batch;
+        self.last_seq = start.first_seq.before();
+        self.last_epoch = Epoch(0);
+    }
+
+    /// The current segment, which ends with this batch.
+    fn piece(&self, current: Active, last_batch: BatchNumber) -> Piece {
+        Piece {
+            first: current.number,
+            last: current.number,
+            len: current.len,
+            fill: current.fill,
+            first_batch: self.first_batch,
+            last_batch,
+            last_seq: self.last_seq,
+            last_epoch: self.last_epoch,
+        }
     }
 
     /// Why there is no room, for the one who asked.

@@ -456,7 +456,7 @@ impl Intake {
     fn account(&mut self, entries: &[Item]) -> Group {
         let first = Stamp { epoch: self.epoch, seq: self.next_seq, shard: self.shard };
         let last_seq = Seq(first.seq.0 + entries.len() as u64 - 1);
-        self.next_seq = last_seq.next();
+        self.gave(last_seq);
         self.entries += entries.len() as u64;
         self.payload_bytes += entries.iter().map(|item| u64::from(item.len)).sum::<u64>();
         self.groups += 1;

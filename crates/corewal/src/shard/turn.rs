@@ -17,7 +17,7 @@ use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
 use crate::shard::flight::{Flight, InFlight};
 use crate::shard::intake::Intake;
-use crate::shared::{ShardShared, Shared};
+use crate::shared::{ShardShared, Shared, Start};
 use crate::stats::ShardStats;
 use crate::wakeup::Exposure;
 
@@ -61,6 +61,8 @@ pub(crate) struct Drive {
     pub(super) index: usize,
     pub(super) ring: Box<dyn Ring>,
     pub(super) flight: Flight,
+    /// Where the run begins.
+    pub(super) start: Start,
     /// The only source of tokens for the ring.
     next_token: Token,
     /// What the tokens in flight stand for.
@@ -107,6 +109,7 @@ impl Drive {
             index,
             ring,
             flight: Flight::default(),
+            start,
             next_token: Token(1),
             jobs: VecDeque::with_capacity(depth + 2),
             completions: Vec::with_capacity(depth + 2),
@@ -153,10 +156,7 @@ impl Drive {
     pub(super) fn durable(&self) -> (BatchNumber, Seq) {
         match self.flight.durable() {
             Some(last) => (last.number, last.last_seq),
-            None => {
-                let start = self.this().start;
-                (start.first_batch.before(), start.first_seq.before())
-            }
+            None => (self.start.first_batch.before(), self.start.first_seq.before()),
         }
     }
 

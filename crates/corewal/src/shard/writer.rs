@@ -11,11 +11,14 @@ use corewal_disk::{Block, RingConfig, RingFacts};
 use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::commit::Commit;
-use crate::error::{AppendError, EpochError, Failure, FailureCause, WaitError};
+use crate::error::{
+    AppendError, EpochError, Failure, FailureCause, ObserveError, TruncateError, WaitError,
+};
 use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
 use crate::shard::space::Space;
+use crate::shard::truncate::{Truncation, truncate_after};
 use crate::shard::turn::{Drive, Ending, Then, Turn};
 use crate::shared::{ShardShared, Shared};
 use crate::stats::ShardStats;
@@ -337,20 +340,102 @@ impl ShardWriter {
         }
     }
 
+    /// Moves the shard's next seq past one that was seen from another shard: what is appended from here on
+    /// comes after that entry in the merged order, as an effect comes after its cause. The stamp may be of an
+    /// earlier epoch, too.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, ObserveError, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut log = Log::recover(Options::new(&dir).shards(2))?.open()?;
+    /// let mut seats = log.take_seats().into_iter();
+    /// let (mut first, mut second) = (seats.next().unwrap().sit()?, seats.next().unwrap().sit()?);
+    /// for _ in 0..3 {
+    ///     second.append_bytes(Kind::PUT, b"something else")?;
+    /// }
+    /// let cause = second.append_bytes(Kind::PUT, b"order placed")?;
+    /// first.observe(cause)?;
+    /// let effect = first.append_bytes(Kind::PUT, b"order shipped")?;
+    /// assert!(cause < effect);
+    ///
+    /// second.close_epoch()?;
+    /// let later = second.append_bytes(Kind::PUT, b"of the next epoch")?;
+    /// assert!(matches!(first.observe(later), Err(ObserveError::EpochBehind { .. })));
+    /// first.close_epoch()?;
+    /// first.observe(later)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ObserveError::EpochBehind`] for a stamp of a later epoch than the shard's own: close epochs, then
+    /// observe it. [`ObserveError::SeqTooHigh`]; [`ObserveError::Failed`]. Nothing has changed then.
+    pub fn observe(&mut self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.intake.observe(stamp)
+    }
+
+    /// Cuts off everything above `seq`, durably: what a replicated log does with a suffix that its leader
+    /// replaces. Entries that an earlier recovery kept can be cut off, too.
+    ///
+    /// Makes everything that was appended durable first, then reads the part of the shard around and above
+    /// `seq` from the device and writes a manifest. Blocks all the time; do it on a thread that may.
+    ///
+    /// The cut never comes back, and its seqs are never given out again: later entries have higher ones than
+    /// all of it. The frontier does not go back. [`Log::standing`](crate::Log::standing) answers
+    /// [`Voided`](crate::Standing::Voided) for what was cut. The space of whole segments that were cut off is used
+    /// again after the next opening.
+    ///
+    /// With nothing above `seq`, nothing is done.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Seq, Standing};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// let mut writer = log.take_seats().remove(0).sit()?;
+    /// let kept = writer.append_bytes(Kind::PUT, b"term 1, index 1")?;
+    /// let cut = writer.append_bytes(Kind::PUT, b"term 1, index 2")?;
+    /// # while log.prepare() {}
+    /// let truncation = writer.truncate_after(kept.seq)?;
+    /// assert_eq!(truncation.seqs, Some((cut.seq, cut.seq)));
+    /// assert_eq!(log.standing(cut), Standing::Voided);
+    /// let instead = writer.append_bytes(Kind::PUT, b"term 2, index 2")?;
+    /// assert!(instead > cut);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`TruncateError`]. The log is then as it was before, but for [`TruncateError::Failed`]: the manifest's
+    /// write failed, and the next recovery finds either.
+    pub fn truncate_after(&mut self, seq: Seq) -> Result<Truncation, TruncateError> {
+        // Takes a prepared segment, if there is one.
+        self.turn()?;
+        self.come_to_rest()?;
+        self.intake.drop_empty();
+        truncate_after(&mut self.drive, &mut self.intake, seq)
+    }
+
     /// Turns and sleeps until the entry is durable.
     ///
     /// # Errors
     /// [`WaitError::Failed`]: the entry may or may not be on disk then. [`WaitError::NotGiven`] for a stamp
     /// that this writer did not give out; [`Log::standing`](crate::Log::standing) knows those of earlier
-    /// incarnations.
+    /// incarnations. [`WaitError::Voided`] for an entry that a truncation cut off.
     pub fn wait(&mut self, stamp: Stamp) -> Result<(), WaitError> {
         let is_ours = stamp.shard == self.shard()
             && stamp.epoch >= self.intake.shared.epochs.first()
             && stamp.epoch <= self.intake.epoch
             && stamp.seq >= self.this().start.first_seq
-            && stamp.seq < self.intake.next_seq;
+            && stamp.seq <= self.intake.last_given;
         if !is_ours {
             return Err(WaitError::NotGiven { stamp });
+        }
+        if self.intake.voids.iter().any(|void| void.contains(&stamp.seq)) {
+            return Err(WaitError::Voided { stamp });
         }
         Ok(self.drive_to(stamp.seq)?)
     }
@@ -372,7 +457,7 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard.
     pub fn sync(&mut self) -> Result<(), Failure> {
-        self.drive_to(self.intake.next_seq.before())
+        self.drive_to(self.intake.last_given)
     }
 
     /// Closes the epochs that were requested, drains, and records the exact end of the shard for
@@ -381,16 +466,22 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard: what was not acknowledged may be lost.
     pub fn close(mut self) -> Result<Seq, Failure> {
+        self.come_to_rest()?;
+        let end = self.drive.close(&self.intake)?;
+        self.is_closed = true;
+        Ok(end)
+    }
+
+    /// Takes a turn at least, and then turns until everything that was appended is durable and nothing is in
+    /// flight.
+    fn come_to_rest(&mut self) -> Result<(), Failure> {
         loop {
             self.drive.sync_wanted = true;
             self.turn_then(Then::Await)?;
             if self.drive.is_drained(&self.intake) {
-                break;
+                return Ok(());
             }
         }
-        let end = self.drive.close(&self.intake)?;
-        self.is_closed = true;
-        Ok(end)
     }
 }
 

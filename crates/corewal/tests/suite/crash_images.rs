@@ -559,10 +559,30 @@ fn a_misdirected_batch_is_none() {
     assert_eq!(recovered(Image::of_one(&[segment]).options()), entries(&[1]));
 }
 
+/// The engine never seals one, so no power cut leaves one: a defect or a later program wrote it.
 #[test]
-fn a_batch_that_goes_back_ends_the_run() {
-    let back = Segment::new(0, 1).put(&batch(1)).put(&batch(2)).put(&batch(3).seq(2));
-    assert_eq!(recovered(Image::of_one(&[back]).options()), entries(&[1, 2]));
+fn a_batch_that_goes_back_is_refused() {
+    let refused_by = |segments: &[Segment], at, batch, what| {
+        let damage = refused(Image::of_one(segments).options());
+        assert_eq!((damage.at, damage.witness), (at, None), "{damage}");
+        assert_eq!(damage.reason, Reason::Order { batch: BatchNumber(batch), what });
+    };
+    let seq = Segment::new(0, 1).put(&batch(1)).put(&batch(2)).put(&batch(3).seq(2));
+    let at = seq.place(2048);
+    refused_by(&[seq], at, 3, "seq");
     let epoch = Segment::new(0, 1).put(&batch(1).epoch(5)).put(&batch(2).epoch(4));
-    assert_eq!(recovered(Image::of_one(&[epoch]).options()), entries(&[1]));
+    let at = epoch.place(1536);
+    refused_by(&[epoch], at, 2, "epoch");
+    let first = Segment::new(0, 1).put(&batch(1)).put(&batch(2));
+    let second = Segment::new(0, 2).put(&batch(3).seq(2));
+    let at = second.place(FIRST);
+    refused_by(&[first, second], at, 3, "seq");
+}
+
+/// Its header says so, whatever became of its body.
+#[test]
+fn a_torn_batch_that_goes_back_is_refused() {
+    let back = Segment::new(0, 1).put(&batch(1)).put(&batch(2)).tear(&batch(3).seq(2));
+    let damage = refused(Image::of_one(&[back]).options());
+    assert!(matches!(damage.reason, Reason::Order { what: "seq", .. }), "{damage}");
 }

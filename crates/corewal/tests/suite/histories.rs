@@ -1,9 +1,9 @@
 //! The shortest histories that break a rule, by the numbers of docs/DURABILITY.md.
 //!
-//! In other files: 3 and 16 in `locking`, 4, 9, 11 and parts of 7 in `crash_images`, 10 in `engine`, 21 in
-//! `bad_input` and `crash_images`. They wait for what the engine does not have yet: 6, 15 and 18 for
-//! truncation, the second half of 8 and of 24 for checkpoints, 12 for `observe`, 13 for transactions, the
-//! voiding half of 9 for recovery of committed epochs alone. 2 needs a kill, and 5 a disk that forgets.
+//! In other files: 3 and 16 in `locking`, 4, 9, 11 and parts of 7 in `crash_images`, 6, 15 and 18 in `truncate`, the
+//! voiding half of 9 in `committed`, 10 in `engine`, 12 in `observe`, 21 in `bad_input` and `crash_images`. They wait
+//! for what the engine does not have yet: the second half of 8 and of 24 for checkpoints, 13 for transactions. 2 needs
+//! a kill, and 5 a disk that forgets.
 
 use std::sync::{Arc, Mutex};
 

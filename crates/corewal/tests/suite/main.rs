@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, also in its helpers")]
 
 mod bad_input;
+mod committed;
 mod crash_images;
 mod defects;
 mod engine;
@@ -11,5 +12,8 @@ mod groups;
 mod histories;
 mod keep;
 mod locking;
+mod observe;
 mod reading;
+mod replay;
 mod support;
+mod truncate;

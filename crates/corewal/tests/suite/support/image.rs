@@ -31,6 +31,8 @@ pub(crate) struct Draft {
     flags: BatchFlags,
     durable: u64,
     committed: u64,
+    /// This many entries from the first one on belong together.
+    group: usize,
 }
 
 /// Batch `n` with the entry of seq `n` and payload `entry n`, in epoch 1.
@@ -43,6 +45,7 @@ pub(crate) fn batch(n: u64) -> Draft {
         flags: BatchFlags::NONE,
         durable: 0,
         committed: 0,
+        group: 0,
     }
 }
 
@@ -63,6 +66,12 @@ impl Draft {
 
     pub(crate) fn committed(self, committed: u64) -> Self {
         Self { committed, ..self }
+    }
+
+    /// Three entries, of which the first `group` belong together.
+    pub(crate) fn three(self, group: usize) -> Self {
+        let payloads = ["a", "b", "c"].map(|text| text.as_bytes().to_vec()).to_vec();
+        Self { payloads, group, ..self }
     }
 
     pub(crate) fn epoch(self, epoch: u64) -> Self {
@@ -91,7 +100,10 @@ impl Draft {
             let header = EntryHeader {
                 len: u32::try_from(payload.len()).unwrap(),
                 kind: self.kind(index),
-                flags: EntryFlags::NONE,
+                flags: match index + 1 < self.group {
+                    true => EntryFlags::GROUP_CONTINUES,
+                    false => EntryFlags::NONE,
+                },
                 delta: u32::try_from(index).unwrap(),
             };
             let at = bytes.len();
