@@ -138,12 +138,17 @@ fn draw_epoch(
 ) {
     let mut path = String::new();
     let mut label = None;
+    let mut is_joined = false;
     for (index, row) in rows.iter().enumerate() {
-        // A shard without a barrier of it, say a retired one, has no part in the cut.
-        let Some(&at) = row.closes.get(&epoch) else { continue };
+        // A shard without a barrier of it, retired or damaged there, has no part in the line.
+        let Some(&at) = row.closes.get(&epoch) else {
+            is_joined = false;
+            continue;
+        };
         let (x, top) = (place(at), TOP + STEP * index as f64 - 5.0);
         let bottom = top + ROW + 10.0;
-        let letter = if path.is_empty() { 'M' } else { 'L' };
+        let letter = if is_joined { 'L' } else { 'M' };
+        is_joined = true;
         push(&mut path, format_args!("{letter}{x:.1} {top:.1}V{bottom:.1}"));
         label.get_or_insert((x, top));
     }

@@ -64,7 +64,7 @@ fn write_page(
     let group = all.div_ceil(MOST).max(1);
     page.push_str(
         "<p class=\"soft\">Each strip is a segment file, from its first block to its last. The longer a stretch, the \
-         wider it is drawn, by its logarithm. Rest on one to see what it is.",
+         wider it is drawn, by its logarithm; a dark edge closes an epoch. Rest on one to see what it is.",
     );
     if group > 1 {
         write!(page, " The log is large: up to {group} equal neighbours are drawn as one.")?;
@@ -171,9 +171,10 @@ fn write_segment(
         Ok(header) => format!("incarnation {}", header.incarnation),
         Err(fault) => fault.to_string(),
     };
+    let empty = if segment.intact_len + segment.broken_len == 0 { " empty" } else { "" };
     write!(
         page,
-        "<div class=\"segment\"><div class=\"name\"><b>{}-{number:06}</b> {}, {}, {} entries</div><div class=\"strip\">",
+        "<div class=\"segment{empty}\"><div class=\"name\"><b>{}-{number:06}</b> {}, {}, {} entries</div><div class=\"strip\">",
         segment.shard,
         size(segment.file_len),
         escape(&about),
