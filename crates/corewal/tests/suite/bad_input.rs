@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use corewal::inspect::Survey;
 use corewal::{Generation, Log, ManifestError, OpenError, Options, RecoverError};
 use corewal_format::{Manifest, ManifestFault};
 
@@ -201,6 +202,16 @@ impl Victim {
         tiny(&self.dir).shards(2).disk(self.disk.clone())
     }
 
+    /// A survey reads on its own, and finds damage exactly where recovery refuses.
+    fn assert_surveyed(&self, is_good: bool, what: &str) {
+        let survey = match Survey::read(&self.options()) {
+            Ok(survey) => survey,
+            Err(RecoverError::NoLog { .. }) => return,
+            Err(error) => panic!("{what}: {error}"),
+        };
+        assert_eq!(survey.findings().is_empty(), is_good, "{what}: {:?}", survey.findings());
+    }
+
     /// Whether the log is still readable; checks that the outcome is legal.
     fn survives(&self, what: &str) -> bool {
         let outcome = recover(self.options());
@@ -213,6 +224,7 @@ impl Victim {
                 "{what}"
             );
         }
+        self.assert_surveyed(outcome.is_ok(), what);
         match outcome {
             Ok((items, _)) => {
                 self.assert_legal(&items, what);
