@@ -55,8 +55,10 @@ pub(super) fn run(start: &Start<'_>) -> Result<Cycle, Trouble> {
 
 fn spawn(start: &Start<'_>) -> Result<Child, Trouble> {
     let trouble = |error| Trouble::world(format_args!("cannot start the writer: {error}"));
-    let program = std::env::current_exe().map_err(trouble)?;
-    Command::new(program)
+    // By the kernel's link, so that the program may be replaced meanwhile, say by an upgrade.
+    let link = Path::new("/proc/self/exe");
+    let program = if link.exists() { Ok(link.into()) } else { std::env::current_exe() };
+    Command::new(program.map_err(trouble)?)
         .arg("append")
         .arg("--dir")
         .arg(start.log)
