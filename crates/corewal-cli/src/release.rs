@@ -76,7 +76,7 @@ impl Release {
         confirm(self.consent, &question)?;
         let active = manifest.shards.iter().filter(|it| it.active).count();
         let active = u16::try_from(active).unwrap_or(u16::MAX).max(1);
-        let log = Log::recover(self.tuning.options(&self.place, active))?.open()?;
+        let log = Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
         let released = match (self.checkpoint, self.before, self.shard) {
             (Some(epoch), _, _) => {
                 let bytes = self.bytes.as_deref().unwrap_or_default();

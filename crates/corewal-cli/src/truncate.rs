@@ -54,7 +54,8 @@ impl Truncate {
         confirm(self.consent, &question)?;
         let active = manifest.shards.iter().filter(|it| it.active).count();
         let active = u16::try_from(active).unwrap_or(u16::MAX);
-        let mut log = Log::recover(self.tuning.options(&self.place, active))?.open()?;
+        let mut log =
+            Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
         let seat = log.take_seats().into_iter().find(|seat| seat.shard() == shard);
         let mut writer = seat.expect("an active shard has a seat").sit()?;
         let truncation = loop {

@@ -1,5 +1,6 @@
 //! One run of the writer: `corewal append` in a process of its own, fed, listened to, and killed.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -17,7 +18,7 @@ use crate::trouble::Trouble;
 pub(super) struct Start<'a> {
     pub(super) log: &'a Path,
     pub(super) shards: u16,
-    pub(super) tuning: &'a [String],
+    pub(super) tuning: &'a [OsString],
     pub(super) seed: u64,
     pub(super) cycle: u64,
     /// When it is killed.

@@ -208,7 +208,8 @@ impl Torture {
             read => read?,
         };
         let place = Place { dir: log.to_path_buf() };
-        let recovered = recover(self.tuning.options(&place, self.shards))?;
+        let options = self.tuning.options(&place, Some(self.shards), self.shards);
+        let recovered = recover(options.map_err(Broken::World)?)?;
         if read != recovered {
             return Err(Broken::Log("reading and recovering give different entries".to_owned()));
         }
