@@ -104,9 +104,8 @@ impl Ledger {
         if committed < self.committed {
             return Err(format!("committed epoch {committed}, and {} was before", self.committed));
         }
-        if let Some([first, second]) =
-            items.array_windows().find(|[first, second]| first.stamp >= second.stamp)
-        {
+        let mut pairs = items.iter().zip(items.iter().skip(1));
+        if let Some((first, second)) = pairs.find(|(first, second)| first.stamp >= second.stamp) {
             return Err(format!("{} comes after {}", second.stamp, first.stamp));
         }
         let shards = self.kept.len();

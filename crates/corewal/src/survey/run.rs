@@ -237,7 +237,8 @@ impl<'a> Joint<'a> {
                 ) | Reason::SegmentLen { .. }
             );
             let is_open = matches!(self.run.end, End::Open { .. });
-            if !(is_open && is_last && unprepared && !scan.was_used) && !self.is_void() {
+            let is_unprepared = is_open && is_last && unprepared && !scan.was_used;
+            if !is_unprepared && !self.is_void() {
                 let (at, reason) = (self.place(number, 0), reason.clone());
                 self.report(Damage { at, reason, witness: self.recorded() });
             }
