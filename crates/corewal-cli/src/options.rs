@@ -1,8 +1,10 @@
 //! The engine's options, as the command line gives them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use corewal::{Engine, Options, SyncMethod};
 
@@ -111,6 +113,23 @@ impl Tuning {
             SyncName::AfterWrite => SyncMethod::AfterWrite,
             SyncName::Linked => SyncMethod::Linked,
         })
+    }
+
+    /// The same options, for another process of this program.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        if let Some(file) = &self.file {
+            return vec!["--options".into(), file.into()];
+        }
+        let name = |value: Option<PossibleValue>| {
+            value.map(|it| it.get_name().to_owned()).unwrap_or_default()
+        };
+        let arguments = [
+            format!("--engine={}", name(self.engine.to_possible_value())),
+            format!("--sync-method={}", name(self.sync_method.to_possible_value())),
+            format!("--segment-size={}", self.segment_size),
+            format!("--depth={}", self.depth),
+        ];
+        arguments.map(OsString::from).into()
     }
 }
 

@@ -145,6 +145,9 @@ pub enum ManifestError {
     /// The two manifests are not consecutive generations of one log.
     #[error("generations {0} and {1} do not belong together")]
     Unrelated(Generation, Generation),
+    /// Its file is not there, and the other one does not verify.
+    #[error("the manifest is missing")]
+    Missing,
     /// A manifest is missing; it may have been the newest.
     #[error("a manifest is missing (only generation {0} is there)")]
     OneMissing(Generation),

@@ -115,6 +115,7 @@ mod recovery;
 mod shard;
 mod shared;
 mod stats;
+mod survey;
 mod sync;
 mod wakeup;
 

@@ -48,14 +48,15 @@ pub use report::{LeftOut, Report, RunEnd, ShardReport};
 pub use shard_reader::ShardReader;
 pub use tail::Tail;
 
-pub(crate) use facts::LastBatch;
-pub(crate) use judge::committed;
+pub(crate) use facts::{Intact, LastBatch, RunFacts, Seen, is_zero};
+pub(crate) use judge::{Claims, committed, judge};
 pub(crate) use reader::take as judged;
 pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
-pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
+pub(crate) use walk::{Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment};
+pub(crate) use window::{WINDOW_LEN, Window};
 
 use merge::Merge;
 use open::{Ends, Found};
