@@ -331,7 +331,8 @@ impl Options {
         self
     }
 
-    /// Memory of one shard's blocks, in bytes; a batch above the write size comes on top while it is in flight.
+    /// Memory of one shard's blocks, in bytes; a batch above the write size comes on top while it is in flight,
+    /// and 72 KiB for statistics.
     #[must_use]
     pub fn shard_memory(&self) -> usize {
         self.block_count() * self.write_len

@@ -28,7 +28,7 @@ use crate::wakeup::Exposure;
 pub enum Turn {
     /// Take another one: there is more to do at once.
     Again,
-    /// Nothing can be done before a completion: append more, or [`sleep`](ShardWriter::sleep).
+    /// Nothing can be done before a completion: append more, or [`sleep`](super::ShardWriter::sleep).
     Sleep,
     /// Nothing is in flight: everything that was appended is durable (under another policy than every batch:
     /// written). With a duration: take a turn after it, for a vouch or a sync that is due then.
