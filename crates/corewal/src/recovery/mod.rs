@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `window` | reads a file from the device |
+//! | `window`, `ahead` | reads a file from the device, also before it is needed |
 //! | `walk` | steps from batch to batch |
 //! | `facts` | what stands in a current run |
 //! | `judge` | whether its end is an end, or damage |
@@ -15,6 +15,7 @@
 //! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
 
+mod ahead;
 mod facts;
 mod judge;
 mod merge;

@@ -19,7 +19,7 @@ use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
 use crate::recovery::runs::{end_run, lower};
-use crate::recovery::snapshot::Snapshot;
+use crate::recovery::snapshot::{Scan, Snapshot};
 use crate::recovery::walk::{Opened, open_segment};
 use crate::shared::{ShardShared, Shared, Start};
 use crate::sync::Mutex;
@@ -69,6 +69,7 @@ pub(crate) fn open(
                 listing: layout.list()?,
                 runs: Vec::new(),
                 committed: Epoch(0),
+                reading: Scan::of(&options).reading(),
             };
             let next = next_manifest(&snapshot, &found.ends, &options);
             (ManifestWriter::create(layout.clone(), first)?, next, snapshot.listing)

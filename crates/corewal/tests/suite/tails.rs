@@ -59,7 +59,10 @@ fn truncate(log: &Log, writer: &mut ShardWriter, seq: Seq) {
     loop {
         match writer.truncate_after(seq) {
             Err(TruncateError::NoRoom(AppendError::Full)) => assert!(log.prepare()),
-            outcome => return drop(outcome.unwrap()),
+            outcome => {
+                outcome.unwrap();
+                return;
+            }
         }
     }
 }
