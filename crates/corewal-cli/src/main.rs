@@ -9,6 +9,7 @@ mod machine;
 mod options;
 mod payload;
 mod quantity;
+mod repair;
 mod replay;
 mod stop;
 mod style;
@@ -31,6 +32,7 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Repair(repair::Repair),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Repair(repair) => repair.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
     };

@@ -103,6 +103,7 @@ pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
+pub use recovery::salvage;
 pub use recovery::{
     Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReader,
     ShardReplay, ShardReport, StateMachine, Tail,

@@ -54,7 +54,10 @@ pub(crate) fn read(layout: &Layout, listing: &Listing) -> Result<Found, RecoverE
 }
 
 /// The manifest in the slot of `slot`'s parity; `None` if there is no file.
-fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, RecoverError> {
+pub(crate) fn read_slot(
+    layout: &Layout,
+    slot: Generation,
+) -> Result<Option<Manifest>, RecoverError> {
     let path = layout.manifest(slot);
     let file = match layout.disk.open(&path, Open::READ.direct()) {
         Ok(file) => file,

@@ -7,5 +7,6 @@ mod doctor;
 mod full_disk;
 mod inspect;
 mod live;
+mod repair;
 mod replay;
 mod support;
