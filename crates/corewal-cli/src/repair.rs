@@ -5,8 +5,8 @@ use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use corewal::Options;
 use corewal::salvage::{self, Lost, Origin, Report, Restored, Restoring, Salvage, SalvageError};
+use corewal::{Kind, Options};
 use serde_json::{Value, json};
 
 use crate::options::Place;
@@ -140,7 +140,8 @@ fn export(plan: &Salvage, path: &PathBuf) -> Result<(), Trouble> {
         |error: io::Error| Trouble::world(format_args!("cannot write {}: {error}", path.display()));
     let mut out = BufWriter::new(File::create_new(path).map_err(failed)?);
     for batch in plan.report().lost.iter().flat_map(|lost| &lost.broken) {
-        for entry in plan.intact_entries(batch)? {
+        let entries = plan.intact_entries(batch)?;
+        for entry in entries.iter().filter(|it| it.kind != Kind::BARRIER) {
             let stamp = entry.stamp;
             let kind = match kind_name(entry.kind) {
                 Some(name) => format!("\"{name}\""),

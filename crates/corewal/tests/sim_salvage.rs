@@ -285,12 +285,12 @@ fn promises_of_what_is_lost_accuse_nobody() {
     }
     let disk = next_life(&disk);
     let refused = stream(&disk).unwrap_err().to_string();
-    assert!(refused.contains("says that epoch 3 was committed"), "{refused}");
+    assert!(refused.contains("says that epoch 2 was committed"), "{refused}");
     let report = salvage::plan(&options(&disk)).unwrap().carry_out().unwrap();
     let witness = report.lost[0].witness.unwrap();
-    assert_eq!(witness.claim, Claim::Committed(Epoch(3)));
+    assert_eq!(witness.claim, Claim::Committed(Epoch(2)));
     assert_eq!(report.lost[0].seqs, (Seq(7), None));
-    assert_eq!((report.committed_before, report.committed_after), (Epoch(3), Epoch(1)));
+    assert_eq!((report.committed_before, report.committed_after), (Epoch(2), Epoch(1)));
     for _ in 0..2 {
         let mut log = Log::recover(options(&disk)).unwrap().open().unwrap();
         let mut writers: Vec<_> =
@@ -354,4 +354,102 @@ fn what_is_no_log_is_not_salvaged() {
     let locked = options(&disk).lock_patience(std::time::Duration::ZERO);
     let locked = salvage::plan(&locked).unwrap_err();
     assert!(matches!(locked, SalvageError::Recover(RecoverError::Locked { .. })), "{locked}");
+}
+
+/// Where every entry stands.
+fn places(disk: &SimDisk) -> BTreeMap<String, (String, usize)> {
+    let mut places = BTreeMap::new();
+    for (path, bytes) in files(disk).into_iter().filter(|(path, _)| path.ends_with(".seg")) {
+        for at in (2 * BLOCK..bytes.len()).step_by(BLOCK) {
+            // Behind the headers of the batch and of the entry.
+            if let Ok(text) = std::str::from_utf8(&bytes[at + 128..at + 133])
+                && all().iter().any(|it| it == text)
+            {
+                places.insert(text.to_owned(), (path.clone(), at));
+            }
+        }
+    }
+    assert_eq!(places.len(), 24);
+    places
+}
+
+/// Numbers that look random: xorshift.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).unwrap() % below
+    }
+}
+
+fn damage_at_random(disk: &SimDisk, dice: &mut Dice) {
+    let paths: Vec<String> = files(disk)
+        .into_keys()
+        .filter(|it| it.ends_with(".seg") || it.ends_with("MANIFEST-0") || it.ends_with("-1"))
+        .collect();
+    for _ in 0..=dice.roll(4) {
+        let path = &paths[dice.roll(paths.len())];
+        let Some(len) = disk.visible(path).map(|it| it.len()).filter(|&len| len > 2 * BLOCK) else {
+            continue;
+        };
+        let at = dice.roll(len);
+        let block = at / BLOCK * BLOCK;
+        let end = len.min(block + BLOCK * (1 + dice.roll(3)));
+        match dice.roll(7) {
+            0 | 1 => edit(disk, path, |it| it[at] ^= 1 << (at % 8)),
+            2 => edit(disk, path, |it| it[block..end].fill(0)),
+            3 => edit(disk, path, |it| it[..2 * BLOCK].fill(0xee)),
+            4 => cut_short(disk, path, at),
+            5 => disk.lose(path).unwrap(),
+            _ => {
+                let other = disk.visible(&paths[dice.roll(paths.len())]);
+                let Some(other) = other.filter(|it| it.len() >= end) else { continue };
+                edit(disk, path, |it| it[block..end].copy_from_slice(&other[block..end]));
+            }
+        }
+    }
+}
+
+#[test]
+fn random_damage_never_costs_more_than_it_hit() {
+    let (mut repaired, mut with_loss) = (0, 0);
+    for seed in 1..400_u64 {
+        let disk = log(if seed % 2 == 0 { Left::Closed } else { Left::Killed });
+        let (places, pristine) = (places(&disk), disk.fork());
+        damage_at_random(&disk, &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let disk = next_life(&disk);
+        let before = disk.fork();
+        let plan = match salvage::plan(&options(&disk)) {
+            Ok(plan) => plan,
+            Err(SalvageError::Sound) => continue,
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        let report = plan.carry_out().unwrap_or_else(|it| panic!("seed {seed}: {it}"));
+        assert_nothing_was_deleted(&before, &disk, &format!("seed {seed}"));
+        let saved = stream(&disk).unwrap_or_else(|it| panic!("seed {seed}: {it}"));
+        let mut rest = all().into_iter();
+        let in_order = saved.iter().all(|text| rest.any(|it| it == *text));
+        assert!(in_order, "seed {seed}: {saved:?}");
+        let is_hit = |text: &String| {
+            let (path, at) = &places[text];
+            let block = |disk: &SimDisk| Some(disk.visible(path)?.get(*at..at + BLOCK)?.to_vec());
+            block(&before) != block(&pristine)
+        };
+        let lost: Vec<String> = all().into_iter().filter(|it| !saved.contains(it)).collect();
+        // Without a manifest, what no promise covers behind a bad place is torn; and in a run that was not closed
+        // the last batches have no promise over them.
+        if matches!(report.origin, Origin::Newest(_)) {
+            let is_told = lost.is_empty() || !report.lost.is_empty();
+            assert!(is_told || seed % 2 == 1, "seed {seed}: silent: {lost:?}");
+            assert!(lost.iter().all(is_hit), "seed {seed}: {lost:?} {:?}", report.lost);
+        }
+        repaired += 1;
+        with_loss += u32::from(!lost.is_empty());
+        let again = salvage::plan(&options(&disk));
+        assert!(matches!(again, Err(SalvageError::Sound)), "seed {seed}");
+    }
+    assert!(repaired > 200 && with_loss > 100, "{repaired} repaired, {with_loss} with a loss");
 }

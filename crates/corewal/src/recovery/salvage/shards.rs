@@ -438,7 +438,7 @@ impl ShardSurvey {
         for scan in self.inside(bounds) {
             let is_written = scan.holes.iter().any(|hole| hole.written > 0);
             let loses = scan.stretches.iter().any(|it| !is_kept(it)) || is_written;
-            let is_changed = scan.fault.is_some() && !scan.is_unprepared();
+            let is_changed = scan.fault.is_some();
             let is_zeroed = is_in_gap(scan.number) && scan.was_used();
             let is_open = matches!(bounds.end, End::Open { .. });
             if is_changed || is_zeroed || (is_open || is_in_gap(scan.number)) && loses {

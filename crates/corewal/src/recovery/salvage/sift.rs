@@ -71,8 +71,15 @@ pub(super) fn sift(
             continue;
         }
         let gap = Gap { after: last, before: Some(stretch.first) };
-        let is_next = bounds.expected(last).is_none_or(|expected| expected == stretch.first.number);
+        let is_next = match bounds.expected(last) {
+            Some(expected) => expected == stretch.first.number,
+            None => stretch.first.at() == first_place(&stretch.first),
+        };
         let was_void = bounds.was_void(&gap);
+        if is_next && !is_reachable(last, &stretch.first) {
+            // Nothing that genuine batches can be.
+            continue;
+        }
         if !is_next && !was_void {
             if !bounds.is_loss(&gap, damaged, sifted.barrier()) {
                 is_torn = true;
@@ -199,8 +206,7 @@ fn void_of(gap: &Gap) -> Option<Void> {
 /// Whether a walk gets from one batch to the next without a void.
 fn is_walkable(last: &BatchHeader, next: &BatchHeader) -> bool {
     let is_behind = next.segment == last.segment && next.at() == last.at() + last.disk_len();
-    let first_at = u64::from(HEADER_BLOCKS) * u64::from(next.block_len);
-    is_behind || next.segment == last.segment.next() && next.at() == first_at
+    is_behind || next.segment == last.segment.next() && next.at() == first_place(next)
 }
 
 /// The records of what is kept.
@@ -248,20 +254,46 @@ fn old_voids(bounds: &Bounds, last: Option<BatchHeader>, next: &BatchHeader) -> 
 
 fn begin(bounds: &Bounds, stretch: &Stretch, is_first: bool) -> Run {
     let Stretch { first, last, .. } = stretch;
-    // Seqs may jump: only where no batch is missing is the lowest one that of the record.
-    let is_whole = is_first && first.number == bounds.first_batch;
-    Run {
+    let first_seq =
+        if is_first && bounds.first_seq > Seq(0) { bounds.first_seq } else { first.first_seq };
+    let mut run = Run {
         first_segment: first.segment,
         last_segment: last.segment,
         first_batch: first.number,
         last_batch: last.number,
         last_batch_at: last.at(),
-        first_seq: if is_whole { bounds.first_seq } else { first.first_seq },
+        first_seq,
         last_kept_seq: last.last_seq(),
         incarnation: bounds.incarnation,
         first_epoch: if bounds.first_epoch > Epoch(0) { bounds.first_epoch } else { first.epoch },
         voids: Vec::new(),
+    };
+    if first.at() > first_place(first) {
+        // A walk begins at the start of a segment: what is missing there is void.
+        run.first_batch = first.number.before();
+        run.voids.push(Void {
+            from_segment: first.segment,
+            from_at: first_place(first),
+            to_segment: first.segment,
+            to_at: first.at(),
+            first_batch: run.first_batch,
+            last_batch: run.first_batch,
+            first_seq,
+            last_seq: first.first_seq.before(),
+            cause: VoidCause::Salvaged,
+        });
     }
+    run
+}
+
+/// Where the first batch of a segment stands.
+fn first_place(header: &BatchHeader) -> u64 {
+    u64::from(HEADER_BLOCKS) * u64::from(header.block_len)
+}
+
+/// Whether the next batch by number stands where it can stand: behind the last one, or first in its segment.
+fn is_reachable(last: Option<BatchHeader>, next: &BatchHeader) -> bool {
+    next.at() == first_place(next) || last.is_some_and(|last| is_walkable(&last, next))
 }
 
 fn extend(run: &mut Run, stretch: &Stretch) {
