@@ -1,11 +1,14 @@
 //! What the numbers were measured on.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// A machine, and the device that a directory is on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// `/proc/sys/kernel/osrelease`.
     pub kernel: String,
@@ -74,6 +77,32 @@ impl Machine {
             file_system: format!("{} ({})", mount.file_system, mount.options),
             device: format!("{}{}", mount.source, queue(&mount.device)),
         })
+    }
+}
+
+impl Machine {
+    /// What it has, by name.
+    #[must_use]
+    pub fn lines(&self) -> [(&'static str, &str); 4] {
+        [
+            ("kernel", &self.kernel),
+            ("processors", &self.processors),
+            ("file system", &self.file_system),
+            ("device", &self.device),
+        ]
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = self.lines().into_iter().peekable();
+        while let Some((name, value)) = lines.next() {
+            write!(f, "{name}: {value}")?;
+            if lines.peek().is_some() {
+                f.write_str("\n")?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -2,16 +2,13 @@
 //! `scripts/count-instructions`.
 #![expect(clippy::unwrap_used, reason = "a benchmark says by panicking what failed")]
 
-#[path = "../../benches/append/null.rs"]
-mod null;
-
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use corewal::{AppendError, Kind, Log, Options, Record, ShardWriter, Stamp};
-use null::NullDisk;
+use corewal::{AppendError, Kind, Log, NullDisk, Options, ShardWriter, Stamp};
+use corewal_benches::payload::{Fixed, Flight};
 
 #[derive(Parser)]
 struct Arguments {
@@ -29,44 +26,17 @@ enum Payload {
     Strings,
 }
 
-#[derive(rkyv::Archive, rkyv::Serialize)]
-struct Fixed {
-    fields: [u64; 16],
-}
-
-impl Record for Fixed {}
-
-#[derive(rkyv::Archive, rkyv::Serialize)]
-struct Flight {
-    date: String,
-    origin: String,
-    destination: String,
-    carrier: String,
-    delay: i32,
-    distance: u32,
-}
-
-impl Record for Flight {}
-
 fn main() {
     let arguments = Arguments::parse();
     let options = Options::new("/null/log")
-        .disk(Arc::new(NullDisk::default()))
+        .disk(Arc::new(NullDisk::new()))
         .first_segment_len(1 << 30)
         .segment_len(1 << 30)
         .vouch_after(Duration::from_secs(3600));
     let mut log = Log::recover(options).unwrap().open().unwrap();
     let mut writer = log.take_seats().remove(0).sit().unwrap();
     let bytes = [0xA5; 128];
-    let fixed = Fixed { fields: [0xA5; 16] };
-    let flight = Flight {
-        date: "2001/01/01 00:47 local time".into(),
-        origin: "Detroit Metropolitan".into(),
-        destination: "Harry Reid International".into(),
-        carrier: "WN".into(),
-        delay: 66,
-        distance: 1750,
-    };
+    let (fixed, flight) = (Fixed::example(), Flight::example());
     for _ in 0..arguments.count {
         match arguments.payload {
             Payload::Bytes => {

@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError};
+use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError, TailError};
+use corewal_stream::JobError;
 
 /// What went wrong.
 #[derive(Clone, Debug)]
@@ -86,6 +87,15 @@ impl From<OpenError> for Trouble {
     }
 }
 
+impl From<TailError> for Trouble {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Recover(error) => error.into(),
+            other => Self::world(other).with("start again, from what is there now"),
+        }
+    }
+}
+
 impl From<SitError> for Trouble {
     fn from(error: SitError) -> Self {
         Self::world(error).with("`--engine auto` takes synchronous I/O where there is no io_uring")
@@ -95,6 +105,19 @@ impl From<SitError> for Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
         Self::world(failure)
+    }
+}
+
+impl From<JobError> for Trouble {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Recover(error) => error.into(),
+            JobError::Open(error) => error.into(),
+            JobError::Sit(error) => error.into(),
+            JobError::Options(text) => Self::new(Exit::Usage, text),
+            JobError::Checkpointed { .. } => Self::new(Exit::Damage, error),
+            other => Self::world(other),
+        }
     }
 }
 

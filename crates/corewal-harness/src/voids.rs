@@ -54,7 +54,7 @@ impl Ledger {
         let kept = life.kept.values().flat_map(|items| items.iter().map(|item| item.stamp));
         let given = life.given.values().flatten().filter_map(|(_, given)| match given {
             Given::Entry(item) => Some(item.stamp),
-            Given::Barrier(_) => None,
+            Given::Barrier { .. } => None,
         });
         let void = life.voids.last().expect("something was about to be given up");
         let is_wrong =

@@ -3,6 +3,7 @@
 mod append;
 mod bench;
 mod damage;
+mod demo;
 mod doctor;
 mod full_disk;
 mod inspect;
@@ -10,3 +11,5 @@ mod live;
 mod repair;
 mod replay;
 mod support;
+mod tools;
+mod verify;
