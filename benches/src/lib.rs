@@ -5,7 +5,6 @@
 pub mod cell;
 pub mod cpu;
 pub mod machine;
-pub mod null;
 pub mod payload;
 pub mod record;
 pub mod work;

@@ -4,8 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal::{AppendError, Kind, Log, Options, ShardWriter, Stamp};
-use corewal_benches::null::NullDisk;
+use corewal::{AppendError, Kind, Log, NullDisk, Options, ShardWriter, Stamp};
 use corewal_benches::payload::{Fixed, Flight};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -13,7 +12,7 @@ use crate::cpu_time::CpuTime;
 
 fn with_writer(run: impl FnOnce(&mut ShardWriter)) {
     let options = Options::new("/null/log")
-        .disk(Arc::new(NullDisk::default()))
+        .disk(Arc::new(NullDisk::new()))
         .first_segment_len(1 << 30)
         .segment_len(1 << 30)
         .vouch_after(Duration::from_secs(3600));

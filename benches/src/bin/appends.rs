@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use corewal::{AppendError, Kind, Log, Options, ShardWriter, Stamp};
-use corewal_benches::null::NullDisk;
+use corewal::{AppendError, Kind, Log, NullDisk, Options, ShardWriter, Stamp};
 use corewal_benches::payload::{Fixed, Flight};
 
 #[derive(Parser)]
@@ -30,7 +29,7 @@ enum Payload {
 fn main() {
     let arguments = Arguments::parse();
     let options = Options::new("/null/log")
-        .disk(Arc::new(NullDisk::default()))
+        .disk(Arc::new(NullDisk::new()))
         .first_segment_len(1 << 30)
         .segment_len(1 << 30)
         .vouch_after(Duration::from_secs(3600));

@@ -3,21 +3,32 @@
 
 mod append;
 mod bench;
+mod confirm;
+mod damage;
 mod demo;
 mod doctor;
+mod dump;
 mod inspect;
 mod machine;
+mod manual;
 mod options;
 mod payload;
+mod prove;
 mod quantity;
+mod release;
 mod replay;
+mod stat;
 mod stop;
 mod style;
+mod tail;
+mod torture;
 mod trouble;
+mod truncate;
+mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Write-ahead logs for thread-per-core programs: append, replay, inspect; and measure disks for them.
 #[derive(Debug, Parser)]
@@ -32,12 +43,22 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Prove(prove::Prove),
+    Dump(dump::Dump),
+    Stat(stat::Stat),
+    Tail(tail::Tail),
+    Release(release::Release),
+    Truncate(truncate::Truncate),
     Demo(demo::Demo),
     /// One life of the demo
     #[command(hide = true)]
     DemoLife(demo::Life),
     Bench(Box<bench::BenchVerb>),
     Doctor(doctor::Doctor),
+    Torture(torture::Torture),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 const EXIT_CODES: &str = "\
@@ -52,10 +73,20 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Verify(verify) => verify.run(),
+        Verb::Prove(prove) => prove.run(),
+        Verb::Dump(dump) => dump.run(),
+        Verb::Stat(stat) => stat.run(),
+        Verb::Tail(tail) => tail.run(),
+        Verb::Release(release) => release.run(),
+        Verb::Truncate(truncate) => truncate.run(),
         Verb::Demo(demo) => demo.run(),
         Verb::DemoLife(life) => life.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
+        Verb::Torture(torture) => torture.run(),
+        Verb::Completions(completions) => completions.run(Command::command()),
+        Verb::Man(man) => man.run(Command::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,15 @@
 //! The engine's options, as the command line gives them.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use corewal::{Engine, Options, SyncMethod};
 
 use crate::quantity::parse_size;
+use crate::trouble::{Exit, Trouble};
 
 /// Bytes of the engine's defaults that a small segment lowers.
 const BLOCK: u64 = 4096;
@@ -26,6 +30,17 @@ pub(crate) struct Place {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "How it is written")]
 pub(crate) struct Tuning {
+    /// A TOML file with all options of the engine, instead of the ones here
+    ///
+    /// Its keys are those of `Options::from_toml` of the corewal crate; an unknown one, and a value that cannot be,
+    /// is refused. `--shards` goes before the file's.
+    #[arg(
+        long = "options",
+        value_name = "FILE",
+        conflicts_with_all = ["engine", "sync_method", "segment_size", "depth"]
+    )]
+    file: Option<PathBuf>,
+
     /// What the kernel is asked with: io_uring, synchronous calls, or the first if it can be had
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto")]
     engine: EngineName,
@@ -58,19 +73,36 @@ enum SyncName {
 }
 
 impl Tuning {
-    /// Options for a log of `shards` shards.
-    pub(crate) fn options(&self, place: &Place, shards: u16) -> Options {
+    /// Options for a log of `shards` shards; of `default_shards` if neither this nor the file says how many.
+    pub(crate) fn options(
+        &self,
+        place: &Place,
+        shards: Option<u16>,
+        default_shards: u16,
+    ) -> Result<Options, Trouble> {
+        let options = match &self.file {
+            Some(file) => of_file(file, place, default_shards)?,
+            None => self.of_flags(place).shards(default_shards),
+        };
+        Ok(match shards {
+            Some(shards) => options.shards(shards),
+            None => options,
+        })
+    }
+
+    fn of_flags(&self, place: &Place) -> Options {
         // What a segment can hold bounds the rest.
         let room = self.segment_size.saturating_sub(2 * BLOCK);
         let max_batch = room.min(MAX_BATCH);
+        // A block is more than a batch's and an entry's headers.
+        let max_record = max_batch.saturating_sub(BLOCK).clamp(1, MAX_RECORD);
         let options = Options::new(&place.dir)
-            .shards(shards)
             .depth(self.depth)
             .segment_len(self.segment_size)
             .first_segment_len(self.segment_size.min(FIRST_SEGMENT))
             .max_batch(bytes(max_batch))
             .write_len(bytes(max_batch.min(WRITE) / BLOCK * BLOCK))
-            .max_record(self.max_line());
+            .max_record(bytes(max_record));
         let options = options.engine(match self.engine {
             EngineName::Auto => Engine::Auto,
             EngineName::Uring => Engine::Uring,
@@ -83,12 +115,36 @@ impl Tuning {
         })
     }
 
-    /// The longest line that can be appended, in bytes.
-    pub(crate) fn max_line(&self) -> usize {
-        // A block is more than a batch's and an entry's headers.
-        let max_batch = self.segment_size.saturating_sub(2 * BLOCK).min(MAX_BATCH);
-        bytes(max_batch.saturating_sub(BLOCK).clamp(1, MAX_RECORD))
+    /// The same options, for another process of this program.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        if let Some(file) = &self.file {
+            return vec!["--options".into(), file.into()];
+        }
+        let name = |value: Option<PossibleValue>| {
+            value.map(|it| it.get_name().to_owned()).unwrap_or_default()
+        };
+        let arguments = [
+            format!("--engine={}", name(self.engine.to_possible_value())),
+            format!("--sync-method={}", name(self.sync_method.to_possible_value())),
+            format!("--segment-size={}", self.segment_size),
+            format!("--depth={}", self.depth),
+        ];
+        arguments.map(OsString::from).into()
     }
+}
+
+fn of_file(file: &Path, place: &Place, default_shards: u16) -> Result<Options, Trouble> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Trouble::world(format_args!("cannot read {}: {error}", file.display())))?;
+    let refused = |why: &dyn fmt::Display| {
+        Trouble::new(Exit::Usage, format_args!("{}: {why}", file.display()))
+    };
+    let options = Options::new(&place.dir).shards(default_shards);
+    let options = options.with_toml(&text).map_err(|error| refused(&error))?;
+    if options.dir() != place.dir {
+        return Err(refused(&"option dir names another directory than --dir"));
+    }
+    Ok(options)
 }
 
 fn bytes(len: u64) -> usize {

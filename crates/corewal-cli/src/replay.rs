@@ -29,7 +29,7 @@ pub(crate) struct Replay {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// epoch, seq, shard and payload, with tabs between them
     Tsv,
     /// The payload alone, byte for byte, and a line end
@@ -73,7 +73,7 @@ impl Replay {
 }
 
 impl Format {
-    fn write(self, out: &mut impl Write, entry: &Entry<'_>) -> io::Result<()> {
+    pub(crate) fn write(self, out: &mut impl Write, entry: &Entry<'_>) -> io::Result<()> {
         let stamp = entry.stamp();
         match self {
             Self::Tsv => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError};
+use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError, TailError};
 use corewal_stream::JobError;
 
 /// What went wrong.
@@ -84,6 +84,15 @@ impl From<OpenError> for Trouble {
         match error {
             OpenError::Recover(error) => error.into(),
             other => Self::world(other),
+        }
+    }
+}
+
+impl From<TailError> for Trouble {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Recover(error) => error.into(),
+            other => Self::world(other).with("start again, from what is there now"),
         }
     }
 }

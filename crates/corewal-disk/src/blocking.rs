@@ -136,6 +136,10 @@ impl Ring for BlockingRing {
         self.tokens.len()
     }
 
+    fn calls(&self) -> u64 {
+        self.writer.calls
+    }
+
     fn facts(&self) -> RingFacts {
         RingFacts {
             engine: Engine::Blocking,

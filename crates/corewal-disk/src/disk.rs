@@ -87,6 +87,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(false)
     }
 
+    /// Whether what is made durable stays.
+    fn keeps(&self) -> Keeps {
+        Keeps::Durable
+    }
+
     /// The time since some fixed moment; never goes back. Takes part in no order on disk.
     fn now(&self) -> Duration;
 }
@@ -206,6 +211,16 @@ pub enum Access {
     },
     /// Through the page cache.
     Buffered,
+}
+
+/// What a disk keeps of what was written to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Keeps {
+    /// What was made durable.
+    #[default]
+    Durable,
+    /// Nothing: no success of a write or a sync means anything ([`NullDisk`](crate::NullDisk)).
+    Nothing,
 }
 
 /// One name in a directory.

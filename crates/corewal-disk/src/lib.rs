@@ -9,6 +9,7 @@
 //! | [`RealDisk`] with [`Engine::Uring`] | the operating system's files | io_uring |
 //! | [`RealDisk`] with [`Engine::Blocking`] | the same | `pwritev2`, `fdatasync`, or their like |
 //! | [`SimDisk`](sim::SimDisk) | files in memory that a power cut can lose | simulated, in any order |
+//! | [`NullDisk`] | none: whatever is written is forgotten | done at once |
 //! | [`Recorder`] | those of the tenant that it is put around, written down as a [`Trace`] | likewise |
 
 mod alarm;
@@ -19,6 +20,7 @@ mod disk;
 mod files;
 mod futex;
 mod inflight;
+mod null;
 mod real;
 mod record;
 mod ring;
@@ -30,8 +32,9 @@ mod uring;
 pub use alarm::Alarm;
 pub use block::{BLOCK_ALIGN, Block};
 pub use clock::process_cpu_time;
-pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Lock, Open};
+pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Keeps, Lock, Open};
 pub use futex::Futex;
+pub use null::NullDisk;
 pub use real::RealDisk;
 pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace};
 pub use ring::{

@@ -98,6 +98,11 @@ pub trait Ring: fmt::Debug {
     /// What this ring is, and why.
     fn facts(&self) -> RingFacts;
 
+    /// [`RingFacts::calls`] alone; for a caller who asks often, a tenant allocates nothing for it.
+    fn calls(&self) -> u64 {
+        self.facts().calls
+    }
+
     /// Submits what is queued, waits for everything in flight, then lets go of the lock.
     /// Completions that are reaped meanwhile are appended to `completions`.
     ///

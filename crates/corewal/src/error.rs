@@ -1,4 +1,7 @@
-//! One enum for each question that a caller can ask.
+//! One enum for each question that a caller can ask, with places as data.
+//!
+//! A message is whole: it names the cause, too. So `source` gives none, and a printed chain says nothing twice; the
+//! cause itself is a field.
 
 use std::fmt;
 use std::io;
@@ -7,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal_format::{
-    BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId, ManifestFault,
-    Place, SegmentFault, SegmentNumber, Seq, ShardId, Stamp,
+    BatchFault, BatchNumber, BodyFault, Epoch, Generation, Incarnation, Kind, LogId,
+    MAX_MANIFEST_LEN, ManifestFault, Place, SegmentFault, SegmentNumber, Seq, ShardId, Stamp,
 };
 
 use crate::OptionsError;
@@ -17,13 +20,13 @@ use crate::record::EncodeError;
 /// A call to the operating system failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot {action} {}: {cause}", path.display())]
+#[non_exhaustive]
 pub struct IoFault {
     /// What was tried, as a verb.
     pub action: &'static str,
     /// On which file or directory.
     pub path: PathBuf,
     /// What the system said.
-    #[source]
     pub cause: Arc<io::Error>,
 }
 
@@ -142,6 +145,9 @@ pub enum ManifestError {
     /// The two manifests are not consecutive generations of one log.
     #[error("generations {0} and {1} do not belong together")]
     Unrelated(Generation, Generation),
+    /// Its file is not there, and the other one does not verify.
+    #[error("the manifest is missing")]
+    Missing,
     /// A manifest is missing; it may have been the newest.
     #[error("a manifest is missing (only generation {0} is there)")]
     OneMissing(Generation),
@@ -151,7 +157,23 @@ pub enum ManifestError {
 }
 
 /// Damage that recovery refuses to pass over.
+///
+/// ```
+/// # use corewal::{Log, Options, RecoverError};
+/// # let dir = tempfile::tempdir()?;
+/// # let options = Options::new(dir.path().join("log"));
+/// match Log::recover(options) {
+///     Ok(recovery) => println!("committed up to epoch {}", recovery.report().committed_epoch),
+///     // As `segment 0-0000000001 at 12288: batch 2: .., though batch 3 (..) says that batch 2 was durable`.
+///     Err(RecoverError::Damaged(damage)) => {
+///         eprintln!("damage in {} at {}: {damage}", damage.at.shard, damage.at.at);
+///     }
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub struct Damage {
     /// Where.
     pub at: Place,
@@ -259,6 +281,7 @@ pub struct Witness {
 
 /// What a witness says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Claim {
     /// Every batch of the shard up to this one was durable.
     Durable(BatchNumber),
@@ -270,6 +293,7 @@ pub enum Claim {
 
 /// Where a witness stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// In the header of a batch.
     Batch {
@@ -297,6 +321,23 @@ impl fmt::Display for Witness {
 }
 
 /// Why an append was not accepted. The log is as it was before.
+///
+/// ```
+/// # use corewal::{AppendError, Kind, ShardWriter};
+/// fn append(writer: &mut ShardWriter, bytes: &[u8]) -> Result<(), AppendError> {
+///     loop {
+///         match writer.append_bytes(Kind::PUT, bytes) {
+///             // Blocks come back, and segments are taken, in a turn.
+///             Err(AppendError::Full) => _ = writer.turn()?,
+///             // Goes on when a checkpoint has let segments go, or somebody else has made room.
+///             Err(AppendError::NoSpace(fault)) => return Err(AppendError::NoSpace(fault)),
+///             // The shard is latched: reopen the log and recover.
+///             Err(AppendError::Failed(failure)) => return Err(failure.into()),
+///             appended => return appended.map(|_stamp| ()),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -354,6 +395,7 @@ pub enum AppendError {
 /// The first failure of a shard. It is final: reopen the log and recover.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("shard {shard} has failed: {cause}; reopen the log")]
+#[non_exhaustive]
 pub struct Failure {
     /// Which shard.
     pub shard: ShardId,
@@ -449,7 +491,6 @@ pub enum DurableError {
         /// The entry.
         stamp: Stamp,
         /// What happened.
-        #[source]
         cause: WaitError,
     },
 }
@@ -520,7 +561,9 @@ pub enum TruncateError {
     #[error(transparent)]
     Read(RecoverError),
     /// The manifest has no room for another run.
-    #[error("the manifest would have {0} bytes, which is too much; release old segments")]
+    #[error(
+        "the manifest would have {0} bytes, and {MAX_MANIFEST_LEN} are allowed; release old segments"
+    )]
     ManifestTooLarge(usize),
     /// There was no room to write the manifest. Nothing has changed, and it may be tried again.
     #[error("the manifest was not written: {0}")]
@@ -538,7 +581,9 @@ pub enum OpenError {
     #[error(transparent)]
     Recover(#[from] RecoverError),
     /// The manifest has no room for another generation.
-    #[error("the manifest would have {0} bytes, which is too much; release old segments")]
+    #[error(
+        "the manifest would have {0} bytes, and {MAX_MANIFEST_LEN} are allowed; release old segments"
+    )]
     ManifestTooLarge(usize),
     /// A number is so high that it was never counted up to: something else wrote the log.
     #[error("no room for another incarnation: {what} is {number}")]

@@ -31,7 +31,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
-use corewal_format::{Seq, ShardId};
+use corewal_format::{Epoch, Seq, ShardId};
 
 use crate::Options;
 use crate::error::{IoFault, RecoverError};
@@ -42,11 +42,15 @@ use crate::recovery::{
 };
 
 pub use corewal_format::{
-    BatchFlags, BatchHeader, Checkpoint, CurrentRun, EntryFlags, EntryView, Manifest, Run,
-    SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
+    BatchFault, BatchFlags, BatchHeader, BodyFault, Checkpoint, CurrentRun, EntryFlags, EntryView,
+    Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
 pub use crate::recovery::Report;
+pub use crate::survey::{
+    Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,
+    SurveyedShard,
+};
 
 /// How often a log is looked at again because its manifest changed meanwhile.
 const ATTEMPTS: usize = 8;
@@ -82,6 +86,10 @@ pub struct SegmentFacts {
     pub entry_count: u64,
     /// Bytes of those batches, with headers and padding.
     pub batch_len: u64,
+    /// The seqs of its first and its last entry; none without an entry.
+    pub seqs: Option<(Seq, Seq)>,
+    /// The epochs of its first and its last batch; none without a batch.
+    pub epochs: Option<(Epoch, Epoch)>,
 }
 
 /// What a segment is to its log.
@@ -210,8 +218,8 @@ impl Inspection {
     pub fn batches(&self) -> Batches<'_> {
         let mut runs = VecDeque::new();
         for record in self.manifest.iter().flat_map(|manifest| &manifest.shards) {
-            runs.extend(record.runs.iter().map(|run| Stretch::Ended(record.shard, run)));
-            runs.extend(record.current.map(|run| Stretch::Current(record.shard, run)));
+            runs.extend(record.runs.iter().map(|run| Walked::Ended(record.shard, run)));
+            runs.extend(record.current.map(|run| Walked::Current(record.shard, run)));
         }
         Batches { inspection: self, runs, walk: None }
     }
@@ -238,6 +246,8 @@ impl Inspection {
                     batch_count: 0,
                     entry_count: 0,
                     batch_len: 0,
+                    seqs: None,
+                    epochs: None,
                 });
             }
         }
@@ -246,7 +256,7 @@ impl Inspection {
 
     /// Counts the batches, and finds what is damaged in the runs that have ended.
     fn count(&mut self) -> Result<(), RecoverError> {
-        let mut counts: BTreeMap<(ShardId, SegmentNumber), (u64, u64, u64)> = BTreeMap::new();
+        let mut counts: BTreeMap<(ShardId, SegmentNumber), Count> = BTreeMap::new();
         let mut damage = Vec::new();
         let mut batches = self.batches();
         loop {
@@ -254,9 +264,7 @@ impl Inspection {
                 Ok(None) => break,
                 Ok(Some(Batch { header, .. })) => {
                     let count = counts.entry((header.shard, header.segment)).or_default();
-                    count.0 += 1;
-                    count.1 += u64::from(header.entry_count);
-                    count.2 += header.disk_len();
+                    count.take(&header);
                 }
                 Err(error @ RecoverError::Damaged(_)) => damage.push(error),
                 Err(error) => return Err(error),
@@ -265,7 +273,10 @@ impl Inspection {
         self.damage.append(&mut damage);
         for segment in &mut self.segments {
             let count = counts.get(&(segment.shard, segment.number)).copied().unwrap_or_default();
-            (segment.batch_count, segment.entry_count, segment.batch_len) = count;
+            let Count { batches, entries, bytes, seqs, epochs } = count;
+            (segment.batch_count, segment.entry_count, segment.batch_len) =
+                (batches, entries, bytes);
+            (segment.seqs, segment.epochs) = (seqs, epochs);
         }
         Ok(())
     }
@@ -305,9 +316,33 @@ impl Inspection {
     }
 }
 
+/// What a segment's batches add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    batches: u64,
+    entries: u64,
+    bytes: u64,
+    seqs: Option<(Seq, Seq)>,
+    epochs: Option<(Epoch, Epoch)>,
+}
+
+impl Count {
+    fn take(&mut self, header: &BatchHeader) {
+        self.batches += 1;
+        self.entries += u64::from(header.entry_count);
+        self.bytes += header.disk_len();
+        let first_epoch = self.epochs.map_or(header.epoch, |(first, _)| first);
+        self.epochs = Some((first_epoch, header.epoch));
+        if header.entry_count > 0 {
+            let first_seq = self.seqs.map_or(header.first_seq, |(first, _)| first);
+            self.seqs = Some((first_seq, header.last_seq()));
+        }
+    }
+}
+
 /// A run that is still to be walked.
 #[derive(Debug)]
-enum Stretch<'a> {
+enum Walked<'a> {
     Ended(ShardId, &'a Run),
     Current(ShardId, CurrentRun),
 }
@@ -316,7 +351,7 @@ enum Stretch<'a> {
 #[derive(Debug)]
 pub struct Batches<'a> {
     inspection: &'a Inspection,
-    runs: VecDeque<Stretch<'a>>,
+    runs: VecDeque<Walked<'a>>,
     walk: Option<Walk>,
 }
 
@@ -377,17 +412,17 @@ impl Batches<'_> {
 }
 
 impl Inspection {
-    fn walk(&self, run: &Stretch<'_>) -> Option<Walk> {
+    fn walk(&self, run: &Walked<'_>) -> Option<Walk> {
         let manifest = self.manifest.as_ref()?;
         let layout = self.layout.clone();
         Some(match run {
-            Stretch::Ended(shard, run) => {
+            Walked::Ended(shard, run) => {
                 let spans = VecDeque::from([Span::from(*run)]);
                 let (log, generation) = (manifest.log, manifest.generation);
                 let stream = ShardStream::new(layout, log, *shard, generation, spans);
                 Walk::Ended(Box::new(stream), run.last_kept_seq)
             }
-            Stretch::Current(shard, run) => {
+            Walked::Current(shard, run) => {
                 let first = run.first_segment;
                 let files = self.segments.iter().filter(|it| it.shard == *shard);
                 let last = files.map(|it| it.number).max().unwrap_or(first).max(first);

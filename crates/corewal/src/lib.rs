@@ -50,6 +50,37 @@
 //!   manifest speaks of it; it is never taken for a torn tail.
 //! - After the first failed write or sync a shard acknowledges nothing more.
 //!
+//! # What can be seen
+//!
+//! [`Log::stats`] and [`Log::histograms`] can be read by any thread at any time; a writer pays for them once a
+//! batch, with two readings of the clock and a few words of memory, and nothing for an entry.
+//! [`Log::capabilities`] says what the log runs on, [`Recovery::report`] what was found.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `metrics` | `Log::publish_metrics`: the statistics for the `metrics` facade; the names stand there |
+//! | `toml` | `Options::from_toml`, `Options::with_toml`, `Options::to_toml` |
+//! | `tracing` | rare events, under the target `corewal` |
+//!
+//! The events of `tracing`, by message; none of them is on the way of an entry:
+//!
+//! | message | level | when | fields |
+//! |---|---|---|---|
+//! | `recovered` | info | a recovery has judged the log | `dir`, `incarnation`, `committed_epoch`, `entries`, `torn_bytes`, `took_us` |
+//! | `damage` | error | a recovery refused it, or met it in the stream | `dir`, `at`, `damage` |
+//! | `opened` | info | the next incarnation has begun | `dir`, `incarnation`, `shards` |
+//! | `ring` | info | a writer sat down | `shard`, `engine`, `flags` |
+//! | `fallback` | warn | a writer sat down, without io_uring | `shard`, `engine`, `reason` |
+//! | `segment is full` | debug | a segment is full and durable to its end | `shard`, `segment`, `last_seq`, `last_epoch` |
+//! | `preparing failed` | warn | no segment can be prepared, for the first time in a row | `shard`, `fault` |
+//! | `checkpoint` | info | a checkpoint is durable | `epoch`, `segments`, `spared` |
+//! | `failure` | error | a shard has failed; once | `shard`, `cause` |
+//! | `closed` | info | a close is recorded | `dir`, `left_open` |
+//!
 //! `docs/DURABILITY.md` in the repository has the assumptions, the crash cases and the limits;
 //! `docs/FORMAT.md` the bytes.
 #![forbid(unsafe_code)]
@@ -63,12 +94,16 @@ mod commit;
 mod durable;
 mod epoch;
 mod error;
+mod events;
 mod frontier;
 pub mod inspect;
 mod keep;
 mod layout;
 mod log;
 mod manifests;
+mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[cfg(all(test, loom))]
 mod models;
 mod observers;
@@ -80,11 +115,12 @@ mod recovery;
 mod shard;
 mod shared;
 mod stats;
+mod survey;
 mod sync;
 mod wakeup;
 
 pub use commit::{Commit, NoCommit};
-pub use corewal_disk::{Disk, Engine, RealDisk, RingFacts};
+pub use corewal_disk::{Disk, Engine, Keeps, NullDisk, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,
     SegmentNumber, Seq, ShardId, Stamp,
@@ -100,6 +136,8 @@ pub use keep::{
     StateMark,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
+#[cfg(feature = "toml")]
+pub use options::TomlError;
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
@@ -108,5 +146,5 @@ pub use recovery::{
     ShardReplay, ShardReport, StateMachine, Tail,
 };
 pub use shard::{Group, Seat, ShardWriter, SitError, Transaction, Truncation, Turn};
-pub use stats::ShardStats;
+pub use stats::{ShardHistograms, ShardStats};
 pub use wakeup::ShardWaker;

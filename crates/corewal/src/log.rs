@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use corewal_disk::RingFacts;
+use corewal_disk::{Keeps, RingFacts};
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
 use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
+use crate::events;
 use crate::keep::hooks;
 use crate::layout::Layout;
 use crate::observers::Observers;
@@ -19,7 +20,7 @@ use crate::producer::{Pinned, Pinning, Producer, Started};
 use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::{Seat, SitError};
 use crate::shared::Shared;
-use crate::stats::ShardStats;
+use crate::stats::{ShardHistograms, ShardStats};
 use crate::{Options, SyncMethod};
 
 /// A log that is open for writing.
@@ -54,9 +55,22 @@ pub struct Log {
     /// The preparer, and the one that calls hooks.
     threads: Vec<JoinHandle<()>>,
     report: Report,
+    #[cfg(feature = "metrics")]
+    pub(crate) published: crate::metrics::Published,
 }
 
 /// What the log runs on, and why.
+///
+/// ```
+/// # use corewal::{Keeps, Log, NullDisk, Options};
+/// # use std::sync::Arc;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A dry run: everything works as usual, and nothing is written.
+/// let log = Log::recover(Options::new("nowhere").disk(Arc::new(NullDisk::new())))?.open()?;
+/// assert_eq!(log.capabilities().keeps, Keeps::Nothing);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -64,6 +78,8 @@ pub struct Capabilities {
     pub rings: Vec<(ShardId, Option<RingFacts>)>,
     /// The CPU of each writer thread that the log has started.
     pub pinned: Vec<(ShardId, Pinned)>,
+    /// Whether the disk keeps anything: with [`Keeps::Nothing`] no acknowledgement means durable.
+    pub keeps: Keeps,
     /// How batches become durable.
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
@@ -209,7 +225,17 @@ impl Log {
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
-        Self { shared, seats, writers, observers, threads, report }
+        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len());
+        Self {
+            shared,
+            seats,
+            writers,
+            observers,
+            threads,
+            report,
+            #[cfg(feature = "metrics")]
+            published: Default::default(),
+        }
     }
 
     /// What the recovery found that this log was opened from.
@@ -404,15 +430,23 @@ impl Log {
                 .iter()
                 .filter_map(|it| Some((it.shard, it.desk().pinned?)))
                 .collect(),
+            keeps: self.shared.options.disk.keeps(),
             sync_method: self.shared.options.effective_sync_method(),
             shard_memory: self.shared.options.shard_memory(),
         }
     }
 
-    /// Each shard's counters, as of when its writer last slept or was closed.
+    /// Each shard's counters. Read beside its writer, which is not held up.
     #[must_use]
     pub fn stats(&self) -> Vec<(ShardId, ShardStats)> {
-        self.shared.shards.iter().map(|it| (it.shard, it.desk().stats)).collect()
+        self.shared.shards.iter().map(|it| (it.shard, it.stats())).collect()
+    }
+
+    /// Each shard's latencies and sizes of batches. Read beside its writer, which is not held up.
+    #[must_use]
+    pub fn histograms(&self) -> Vec<(ShardId, ShardHistograms)> {
+        let shards = self.shared.shards.iter();
+        shards.map(|it| (it.shard, ShardHistograms::read(&it.meter))).collect()
     }
 
     /// Prepares one segment for each shard that has too few; true if any was prepared. Calls the hooks that are
@@ -449,6 +483,8 @@ impl Log {
             self.end_shard(index, end, &mut next, &mut report);
         }
         manifests.write(next).map_err(IoFault::from)?;
+        drop(manifests);
+        events::closed(&self.shared.options.dir, report.left_open.len());
         Ok(report)
     }
 

@@ -53,6 +53,21 @@ pub(crate) fn read(layout: &Layout, listing: &Listing) -> Result<Found, RecoverE
     }
 }
 
+/// Everything that is wrong with the slots, each by itself or both together.
+pub(crate) fn faults(layout: &Layout, listing: &Listing) -> Vec<RecoverError> {
+    let slots = [Generation(0), Generation(1)];
+    let mut faults: Vec<RecoverError> =
+        slots.into_iter().filter_map(|slot| read_slot(layout, slot).err()).collect();
+    let missing = |slot: &Generation| matches!(read_slot(layout, *slot), Ok(None));
+    if faults.is_empty() {
+        faults.extend(read(layout, listing).err());
+    } else if let Some(slot) = slots.iter().find(|slot| missing(slot)) {
+        let path = layout.manifest(*slot);
+        faults.push(RecoverError::Manifest { path, cause: ManifestError::Missing });
+    }
+    faults
+}
+
 /// The manifest in the slot of `slot`'s parity; `None` if there is no file.
 fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, RecoverError> {
     let path = layout.manifest(slot);

@@ -1,5 +1,8 @@
 //! What a log is opened with; validated once, never clamped.
 
+#[cfg(feature = "toml")]
+mod toml;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +17,9 @@ use corewal_format::{
 
 use crate::SealedSegment;
 use crate::keep::Hooks;
+
+#[cfg(feature = "toml")]
+pub use self::toml::TomlError;
 
 /// How a log is opened. Every field has a default that is good on a local disk.
 ///
@@ -98,6 +104,7 @@ pub enum Preparing {
 /// An option, or two of them together, cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("option {option} is {value}: {rule}")]
+#[non_exhaustive]
 pub struct OptionsError {
     /// Which option.
     pub option: &'static str,
@@ -143,6 +150,12 @@ impl Options {
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The largest record in bytes, as [`max_record`](Self::max_record) has set it.
+    #[must_use]
+    pub fn largest_record(&self) -> usize {
+        self.max_record
     }
 
     /// Where files live; the operating system's by default.
@@ -318,7 +331,8 @@ impl Options {
         self
     }
 
-    /// Memory of one shard's blocks, in bytes; a batch above the write size comes on top while it is in flight.
+    /// Memory of one shard's blocks, in bytes; a batch above the write size comes on top while it is in flight,
+    /// and 72 KiB for statistics.
     #[must_use]
     pub fn shard_memory(&self) -> usize {
         self.block_count() * self.write_len

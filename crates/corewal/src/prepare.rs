@@ -15,7 +15,9 @@ use corewal_format::{
 };
 
 use crate::error::{Doing, IoFault};
+use crate::events;
 use crate::layout::Layout;
+use crate::meter::Tally;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wakeup::Wakeup;
@@ -70,6 +72,8 @@ pub(crate) struct SegmentQueue {
     wanted: AtomicBool,
     /// Bytes for batches in the queue.
     ready_len: AtomicU64,
+    /// Bytes that were written to prepare; counted under `preparing`.
+    written: Tally,
 }
 
 #[derive(Debug)]
@@ -116,6 +120,7 @@ impl SegmentQueue {
             preparing: Mutex::new(()),
             wanted: AtomicBool::new(false),
             ready_len: AtomicU64::new(0),
+            written: Tally::default(),
         }
     }
 
@@ -167,6 +172,11 @@ impl SegmentQueue {
     /// How many files were used again.
     pub(crate) fn recycled(&self) -> u64 {
         self.lock().recycled
+    }
+
+    /// Bytes that were written to prepare: headers, and zeros.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written.read()
     }
 
     /// Takes files that belong to no run any more, and gives those back that are above the limit.
@@ -225,6 +235,17 @@ pub(crate) enum Progress {
 impl Recipe {
     /// Prepares one segment for `queue` if it has fewer than it should.
     pub(crate) fn step(&self, queue: &SegmentQueue) -> Progress {
+        let mut news = None;
+        let progress = self.prepare_next(queue, &mut news);
+        // With no lock held.
+        if let Some(fault) = &news {
+            events::preparing_failed(queue.shard, fault);
+        }
+        progress
+    }
+
+    /// Leaves the first fault of a row in `news`.
+    fn prepare_next(&self, queue: &SegmentQueue, news: &mut Option<IoFault>) -> Progress {
         let _preparing = queue.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let (number, len, leftover) = {
             let mut state = queue.lock();
@@ -262,6 +283,9 @@ impl Recipe {
             }
             Err(fault) => {
                 state.disk_len -= leftover.map_or(0, |it| it.len);
+                if state.fault.is_none() {
+                    *news = Some(fault.clone());
+                }
                 state.fault = Some(fault);
                 Progress::Failed
             }
@@ -348,7 +372,7 @@ impl Recipe {
         path: &Path,
     ) -> Result<Fill, IoFault> {
         file.allocate(len).doing("allocate", path)?;
-        self.write_header(queue.shard, number, len, file, path)?;
+        self.write_header(queue, number, len, file, path)?;
         file.sync_all().doing("sync", path)?;
         self.sync_folder(queue.shard)?;
         self.fill(queue, file, len).doing("fill", path)
@@ -366,7 +390,7 @@ impl Recipe {
         let shard = queue.shard;
         let old_path = self.layout.segment(shard, old.number);
         let path = self.layout.segment(shard, number);
-        let wiped = self.wipe(&old_path);
+        let wiped = self.wipe(queue, &old_path);
         let file = match wiped {
             Ok(file) => file,
             Err(fault) => {
@@ -381,7 +405,7 @@ impl Recipe {
             .rename(&old_path, &path)
             .doing("rename", &old_path)
             .and_then(|()| self.sync_folder(shard))
-            .and_then(|()| self.write_header(shard, number, old.len, &file, &path))
+            .and_then(|()| self.write_header(queue, number, old.len, &file, &path))
             .and_then(|()| file.sync_all().doing("sync", &path))
             .and_then(|()| match old.fill {
                 Fill::Written => Ok(Fill::Written),
@@ -398,9 +422,10 @@ impl Recipe {
     }
 
     /// Zeroes both copies of the header, durably.
-    fn wipe(&self, path: &Path) -> Result<File, IoFault> {
+    fn wipe(&self, queue: &SegmentQueue, path: &Path) -> Result<File, IoFault> {
         let file = self.open(path, Open::WRITE).doing("open", path)?;
         let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
+        queue.written.add(headers.len() as u64);
         file.write_at(&headers, 0).doing("write", path)?;
         file.sync_all().doing("sync", path)?;
         Ok(file)
@@ -408,7 +433,7 @@ impl Recipe {
 
     fn write_header(
         &self,
-        shard: ShardId,
+        queue: &SegmentQueue,
         number: SegmentNumber,
         len: u64,
         file: &File,
@@ -416,7 +441,7 @@ impl Recipe {
     ) -> Result<(), IoFault> {
         let header = SegmentHeader {
             log: self.log,
-            shard,
+            shard: queue.shard,
             segment: number,
             incarnation: self.incarnation,
             segment_len: len,
@@ -428,6 +453,7 @@ impl Recipe {
         let mut blocks = Block::zeroed(HEADER_BLOCKS as usize * block_len);
         header.encode(0, &mut blocks[..block_len]);
         header.encode(1, &mut blocks[block_len..]);
+        queue.written.add(blocks.len() as u64);
         file.write_at(&blocks, 0).doing("write", path)
     }
 
@@ -445,6 +471,7 @@ impl Recipe {
             }
             let part = (len - at).min(part_len as u64);
             file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
+            queue.written.add(part);
             at += part;
         }
         file.sync_data()?;

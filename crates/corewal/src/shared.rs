@@ -10,6 +10,7 @@ use crate::epoch::EpochBoard;
 use crate::frontier::Frontier;
 use crate::keep::{Kept, Piece};
 use crate::manifests::ManifestWriter;
+use crate::meter::Meter;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::producer::Pinned;
 use crate::recovery::LastBatch;
@@ -69,6 +70,7 @@ pub(crate) struct ShardShared {
     pub(crate) segments: SegmentQueue,
     pub(crate) start: Start,
     pub(crate) desk: Mutex<Desk>,
+    pub(crate) meter: Meter,
     /// How many truncations this incarnation has made: readers of the shard look at the manifest anew.
     pub(crate) cuts: AtomicU64,
 }
@@ -84,7 +86,6 @@ pub(crate) struct Start {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     pub(crate) ring: Option<RingFacts>,
-    pub(crate) stats: ShardStats,
     /// The last durable batch.
     pub(crate) durable: Option<LastBatch>,
     /// The writer was closed: `durable` is the exact end of its run.
@@ -96,6 +97,10 @@ pub(crate) struct Desk {
 impl ShardShared {
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stats(&self) -> ShardStats {
+        ShardStats::read(&self.meter, &self.segments)
     }
 
     pub(crate) fn wake(&self) {

@@ -6,13 +6,15 @@ pub(crate) use corewal_disk::{Alarm, Futex};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
-pub(crate) use std::thread::{Thread, current, park};
+pub(crate) use std::thread::{Thread, current, park, yield_now};
 
 /// Set once, before what it is part of is shared; so loom need not know of it.
 pub(crate) use std::sync::OnceLock;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(loom)]
+pub(crate) use loom::thread::yield_now;
 #[cfg(loom)]
 pub(crate) use parking::{Alarm, Futex, Thread, current, park};
 

@@ -206,6 +206,11 @@ impl<'a> LineReader<'a> {
         }
     }
 
+    /// The longest line that is given out, in bytes.
+    pub(crate) fn max_len(&self) -> usize {
+        self.max_len
+    }
+
     /// The number of the last line that was given out, from 1.
     pub(crate) fn number(&self) -> u64 {
         self.number

@@ -38,7 +38,7 @@ pub(crate) struct Append {
     #[command(flatten)]
     place: Place,
 
-    /// Number of shards, each with a thread of its own [default: what the log has; 1 for a new one]
+    /// Number of shards, each with a thread of its own [default: what --options or the log has; 1 for a new one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     shards: Option<u16>,
 
@@ -101,12 +101,14 @@ impl Append {
         let sizes: Vec<Option<u64>> =
             sources.iter().map(Source::check).collect::<Result<_, Trouble>>()?;
         let bar = self.bar(sizes.iter().copied().sum());
-        let shards = self.shard_count();
-        let mut log = Log::recover(self.tuning.options(&self.place, shards))?.open()?;
+        let options = self.tuning.options(&self.place, self.shards, self.shards_so_far())?;
+        let max_line = options.largest_record();
+        let mut log = Log::recover(options)?.open()?;
+        let shards = log.capabilities().rings.len();
         let on_full_disk = if self.wait_for_space { OnFullDisk::Wait } else { OnFullDisk::Stop };
         let acks = if self.ack { AckWish::Print } else { AckWish::Silent };
         let board = Board::new(on_full_disk, acks);
-        let fed = self.work(&mut log, &sources, &board, &bar);
+        let fed = self.work(&mut log, &sources, &board, &bar, max_line);
         bar.finish_and_clear();
         let engine = engine_of(&log);
         let committed = log.committed_epoch();
@@ -124,18 +126,25 @@ impl Append {
         Ok(())
     }
 
-    /// What was asked for, else what the log has. A log that cannot be read is refused when it is recovered.
-    fn shard_count(&self) -> u16 {
+    /// What the log has, or 1. A log that cannot be read is refused when it is recovered.
+    fn shards_so_far(&self) -> u16 {
         let active = || {
             let manifest = inspect::manifest(&Options::new(&self.place.dir)).ok().flatten()?;
             let count = manifest.shards.iter().filter(|shard| shard.active).count();
             u16::try_from(count).ok().filter(|&count| count > 0)
         };
-        self.shards.or_else(active).unwrap_or(1)
+        active().unwrap_or(1)
     }
 
     /// Reads the sources here, while each shard's writer works on its own thread.
-    fn work(&self, log: &mut Log, sources: &[Source], board: &Board, bar: &ProgressBar) -> Fed {
+    fn work(
+        &self,
+        log: &mut Log,
+        sources: &[Source],
+        board: &Board,
+        bar: &ProgressBar,
+        max_line: usize,
+    ) -> Fed {
         let seats = log.take_seats();
         let log = &*log;
         let queues: Vec<Queue> = seats.iter().map(|_| Queue::default()).collect();
@@ -155,7 +164,7 @@ impl Append {
                 let (router, pacer) = (&router, &pacer);
                 scope.spawn(move || pacer.run(every, router));
             }
-            let read = self.feed(sources, &router, board, &mut fed, bar);
+            let read = self.feed(sources, &router, board, &mut fed, bar, max_line);
             pacer.stop();
             let mut router = lock(&router);
             // What was read is passed on in any case; the epoch ends only with the whole input.
@@ -180,9 +189,10 @@ impl Append {
         board: &Board,
         fed: &mut Fed,
         bar: &ProgressBar,
+        max_line: usize,
     ) -> Result<(), Trouble> {
         for source in sources {
-            let mut reader = source.lines(self.tuning.max_line(), board.stop())?;
+            let mut reader = source.lines(max_line, board.stop())?;
             loop {
                 let mut router = lock(router);
                 let passed = self.pass_on(&mut reader, &mut router, fed).and_then(|end| {
@@ -221,7 +231,7 @@ impl Append {
                 Next::Fill => return Ok(Passed::Buffer),
                 Next::End => return Ok(Passed::All),
                 Next::TooLong => {
-                    let max = self.tuning.max_line();
+                    let max = reader.max_len();
                     let why = format!("the line is longer than {max} bytes, the longest entry");
                     return Err(RouteError::Line(why));
                 }
@@ -303,7 +313,7 @@ fn engine_of(log: &Log) -> String {
 }
 
 impl Fed {
-    fn summary(&self, took: Duration, shards: u16, engine: &str) -> String {
+    fn summary(&self, took: Duration, shards: usize, engine: &str) -> String {
         let Self { lines, bytes, epochs } = self;
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = *lines as f64 / took.as_secs_f64().max(1e-9);

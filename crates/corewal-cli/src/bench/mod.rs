@@ -7,6 +7,8 @@ mod record;
 mod report;
 mod run;
 
+pub(crate) use report::escape;
+
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};

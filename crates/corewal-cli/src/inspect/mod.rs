@@ -1,16 +1,19 @@
 //! `corewal inspect`: what stands in a log, and what is damaged.
 
 mod json;
+mod page;
 mod text;
 
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use corewal::inspect::{Inspection, SegmentState};
+use corewal::inspect::{Inspection, SegmentState, Survey};
 use corewal::{Options, RecoverError};
 
 use crate::options::Place;
 use crate::trouble::{Trouble, quiet};
+use crate::verify::found;
 
 /// Show a log's manifest and segments, its batches and entries, and what is damaged.
 ///
@@ -33,6 +36,10 @@ pub(crate) struct Inspect {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+
+    /// Write a page that draws every block into this file, instead; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "batches", "entries"])]
+    html: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -43,6 +50,7 @@ manifest tells).
 Examples:
   corewal inspect --dir wal
   corewal inspect --dir wal --batches | grep barrier
+  corewal inspect --dir wal --html wal.html
   corewal inspect --dir wal --json | jq .manifest.committed_epoch";
 
 /// What is shown of the batches.
@@ -67,6 +75,9 @@ impl From<io::Error> for Broken {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<(), Trouble> {
+        if let Some(file) = &self.html {
+            return self.write_page(file);
+        }
         let inspection = Inspection::read(&Options::new(&self.place.dir))?;
         let detail = match (self.entries, self.batches) {
             (true, _) => Detail::Entries,
@@ -90,6 +101,23 @@ impl Inspect {
             [first, more @ ..] => Err(Trouble::from(first.clone())
                 .with(format_args!("and {} more that were listed", more.len()))),
         }
+    }
+}
+
+impl Inspect {
+    fn write_page(&self, file: &Path) -> Result<(), Trouble> {
+        let survey = Survey::read(&Options::new(&self.place.dir))?;
+        let page = page::html(&survey, &self.place.dir)?;
+        if file == Path::new("-") {
+            let mut out = io::stdout().lock();
+            let shown = out.write_all(page.as_bytes()).and_then(|()| out.flush());
+            shown.or_else(quiet).map_err(|error| Trouble::output(&error))?;
+        } else {
+            std::fs::write(file, page).map_err(|error| {
+                Trouble::world(format_args!("cannot write {}: {error}", file.display()))
+            })?;
+        }
+        found(&survey, &self.place)
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) fn show(
     }
     writeln!(
         out,
-        "\n{:>5} {:>10}  {:8} {:>11} {:>8} {:>9} {:>11}  header",
-        "shard", "segment", "state", "bytes", "batches", "entries", "in batches"
+        "\n{:>5} {:>10}  {:8} {:>11} {:>8} {:>9} {:>11} {:>17} {:>13}  header",
+        "shard", "segment", "state", "bytes", "batches", "entries", "in batches", "seqs", "epochs"
     )?;
     inspection.segments().iter().try_for_each(|segment| show_segment(out, segment))?;
     for path in inspection.foreign() {
@@ -104,14 +104,16 @@ fn show_shard(out: &mut impl Write, record: &ShardRecord) -> Result<(), Broken> 
 fn show_segment(out: &mut impl Write, segment: &SegmentFacts) -> Result<(), Broken> {
     write!(
         out,
-        "{:>5} {:>10}  {:8} {:>11} {:>8} {:>9} {:>11}  ",
+        "{:>5} {:>10}  {:8} {:>11} {:>8} {:>9} {:>11} {:>17} {:>13}  ",
         segment.shard.0,
         segment.number.0,
         state_name(segment.state),
         segment.file_len,
         segment.batch_count,
         segment.entry_count,
-        segment.batch_len
+        segment.batch_len,
+        segment.seqs.map_or("-".to_owned(), |(first, last)| format!("{first}-{last}")),
+        segment.epochs.map_or("-".to_owned(), |(first, last)| format!("{first}-{last}"))
     )?;
     match &segment.header {
         Ok(header) => writeln!(

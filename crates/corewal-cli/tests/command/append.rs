@@ -119,6 +119,39 @@ fn an_epoch_holds_the_lines_up_to_one_place_of_the_input() {
 }
 
 #[test]
+fn options_come_from_a_file_and_shards_from_the_flag() {
+    let place = Place::new();
+    let lines_file = place.file("lines", b"a\nb\nc\n");
+    let text = "shards = 3\nengine = 'blocking'\nmax_record = '1 KiB'\n";
+    let options = place.file("options.toml", text.as_bytes());
+    let ran = place.run("append", &["--options", &options, &lines_file]);
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    assert!(ran.stderr.contains("shards 3, engine "), "{}", ran.stderr);
+    let ran = place.run("append", &["--options", &options, "--shards", "2", &lines_file]);
+    assert!(ran.stderr.contains("shards 2, engine "), "{}", ran.stderr);
+
+    let long = place.file("long", "x".repeat(1025).as_bytes());
+    let ran = place.run("append", &["--options", &options, &long]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("longer than 1024 bytes"), "{}", ran.stderr);
+
+    for (text, why) in [
+        ("shard = 3", "unknown option shard; known are dir, engine, shards"),
+        ("depth = 0", "option depth is 0: from 1 to 1024"),
+        ("dir = '/elsewhere'", "option dir names another directory than --dir"),
+        ("depth = ", "line 1: "),
+    ] {
+        let options = place.file("bad.toml", text.as_bytes());
+        let ran = place.run("append", &["--options", &options, &lines_file]);
+        assert_eq!(ran.code, CODE_USAGE, "{text}");
+        assert!(ran.error().starts_with(&format!("{options}: {why}")), "{}", ran.stderr);
+    }
+    let ran = place.run("append", &["--options", &options, "--depth", "2", &lines_file]);
+    assert_eq!(ran.code, CODE_USAGE, "one or the other");
+    assert_eq!(lines(&place.good("replay", &[])).len(), 6, "nothing of what was refused");
+}
+
+#[test]
 fn epochs_may_follow_each_other_as_fast_as_lines() {
     for engine in ["auto", "blocking"] {
         let place = Place::new();

@@ -10,3 +10,5 @@ mod inspect;
 mod live;
 mod replay;
 mod support;
+mod tools;
+mod verify;

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Access, Block, Disk, DiskFile, Durability, Entry, EntryType, File, Held, Lock, Open, Ring,
-    RingConfig,
+    Access, Block, Disk, DiskFile, Durability, Entry, EntryType, File, Held, Keeps, Lock, Open,
+    Ring, RingConfig,
 };
 use ring::RecordedRing;
 use trace::Log;
@@ -237,6 +237,10 @@ impl Disk for Recorder {
 
     fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
         self.inner.is_copy_on_write(dir)
+    }
+
+    fn keeps(&self) -> Keeps {
+        self.inner.keeps()
     }
 
     fn now(&self) -> Duration {

@@ -114,6 +114,10 @@ impl Ring for RecordedRing {
         self.inner.in_flight()
     }
 
+    fn calls(&self) -> u64 {
+        self.inner.calls()
+    }
+
     fn facts(&self) -> RingFacts {
         self.inner.facts()
     }

@@ -189,7 +189,7 @@ impl DiskFile for SimFile {
         let path = state.path(self.node);
         state.step(&path, TraceStep::Allocate(len))?;
         let more = usize::try_from(len - size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        if state.room(self.node, size, more) < more {
+        if state.make_room(self.node, size, more) < more {
             state.record(&path, TraceStep::Full);
             return Err(Errno::NoSpace.into());
         }

@@ -123,7 +123,7 @@ impl SimDisk {
         self.shared.state().options.capacity = bytes;
     }
 
-    /// Bytes that are taken, in pages of 4 KiB.
+    /// Bytes that are taken, in pages of 4 KiB; also of files whose removal is not durable.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.shared.state().used()

@@ -17,7 +17,7 @@
 //! | page cache | a buffered file reads through it, a direct one past it; they differ after a failed sync, until the cache is dropped |
 //! | a killed process | caches survive; what was in flight lands later, or never; a lock that its ring registered is held until then ([`LateWrites`]) |
 //! | [faults](FaultKind) | each off unless [injected](SimDisk::inject): once, the n-th time, always, or by chance |
-//! | a full disk | [`SimOptions::capacity`], [`SimDisk::set_capacity`]; what is allocated can always be written |
+//! | a full disk | [`SimOptions::capacity`], [`SimDisk::set_capacity`]; what is allocated can always be written; what a power cut could bring back takes room, until a lack of it makes names durable |
 //! | bit rot | [`SimDisk::corrupt`], [`SimDisk::put`] |
 //! | slow files | [`SimDisk::slow`] |
 //! | steps by hand | [`SimDisk::flights`], [`SimDisk::land`], [`SimDisk::kill_with`] |

@@ -72,8 +72,12 @@ impl State {
     }
 
     pub(super) fn create_file(&mut self, place: Place) -> io::Result<NodeId> {
-        if self.options.capacity.is_some_and(|capacity| self.used() >= capacity) {
-            return Err(Errno::NoSpace.into());
+        let is_full = |it: &Self| it.options.capacity.is_some_and(|capacity| it.used() >= capacity);
+        if is_full(self) {
+            self.make_names_durable();
+            if is_full(self) {
+                return Err(Errno::NoSpace.into());
+            }
         }
         self.create(place, Content::File(FileNode::default()), TraceStep::Create)
     }
@@ -182,6 +186,14 @@ impl State {
         }
         self.forget_nameless();
         Ok(())
+    }
+
+    /// All of them, in every directory.
+    pub(super) fn make_names_durable(&mut self) {
+        for change in std::mem::take(&mut self.names) {
+            self.make_durable(&change);
+        }
+        self.forget_nameless();
     }
 
     /// Applies a change to the durable names. A node never has two names.

@@ -230,6 +230,10 @@ impl Ring for SimRing {
         self.tokens.len()
     }
 
+    fn calls(&self) -> u64 {
+        self.calls
+    }
+
     fn facts(&self) -> RingFacts {
         RingFacts {
             engine: if self.is_blocking { Engine::Blocking } else { Engine::Uring },

@@ -243,17 +243,30 @@ impl State {
         index(most.saturating_sub(at).min(len as u64))
     }
 
-    /// Bytes that are taken: of files that have a name or are open.
+    /// The same. A file system that runs short makes removals durable, to give their space away; before that,
+    /// it cannot: a power cut could bring the files back.
+    pub(super) fn make_room(&mut self, id: NodeId, at: u64, len: usize) -> usize {
+        let room = self.room(id, at, len);
+        if room == len || self.names.is_empty() {
+            return room;
+        }
+        self.make_names_durable();
+        self.room(id, at, len)
+    }
+
+    /// Bytes that are taken: of files that are open, have a name, or may have one after a power cut.
     pub(super) fn used(&self) -> u64 {
-        let linked: Vec<NodeId> = self
+        let mut linked: Vec<NodeId> = self
             .nodes
             .values()
             .filter_map(Node::directory)
-            .flat_map(|it| it.visible.values().copied())
+            .flat_map(|it| it.visible.values().chain(it.durable.values()).copied())
             .collect();
+        linked.extend(self.names.iter().map(|change| change.node));
+        linked.sort_unstable();
         let files = self.nodes.iter().filter_map(|(id, node)| Some((id, node.file()?)));
         files
-            .filter(|(id, file)| !file.handles.is_empty() || linked.contains(id))
+            .filter(|(id, file)| !file.handles.is_empty() || linked.binary_search(id).is_ok())
             .map(|(_, file)| file.size.next_multiple_of(SPACE_UNIT))
             .sum()
     }
@@ -263,7 +276,7 @@ impl State {
         self.landed += 1;
         landing.landed = self.landed;
         let len = landing.len;
-        let room = self.room(id, landing.at, len);
+        let room = self.make_room(id, landing.at, len);
         if room < len {
             let path = self.path(id);
             self.record(&path, TraceStep::Full);

@@ -531,6 +531,10 @@ impl Ring for UringRing {
         self.facts.clone()
     }
 
+    fn calls(&self) -> u64 {
+        self.facts.calls
+    }
+
     fn drain(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
         self.submit()?;
         self.finish(completions)

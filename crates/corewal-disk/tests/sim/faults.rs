@@ -199,8 +199,11 @@ fn a_full_disk_refuses_what_is_not_allocated() {
     assert_eq!(disk.used(), 8192);
     drop((file, ring));
     disk.remove(path("/a")).unwrap();
-    assert_eq!(disk.used(), 0);
-    disk.open(path("/b"), Open::CREATE).unwrap();
+    assert_eq!(disk.used(), 8192, "a power cut could bring it back");
+    assert!(disk.fork().power_cut(&Cut::lose_all()).open(path("/a"), Open::READ).is_ok());
+    let file = disk.open(path("/b"), Open::CREATE).unwrap();
+    file.allocate(8192).unwrap();
+    assert!(disk.durable("/a").is_none(), "it cannot come back: its space was given away");
     disk.set_capacity(None);
     disk.open(path("/b"), Open::WRITE).unwrap().allocate(1 << 20).unwrap();
 }

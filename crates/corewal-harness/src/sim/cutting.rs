@@ -24,7 +24,8 @@ impl Session<'_> {
         let result = writer.truncate_after(seq);
         self.note(index, &before)?;
         match result {
-            Ok(_) if had_failed || is_unknown => {
+            // Where there is nothing to cut, nothing is written.
+            Ok(cut) if had_failed || (is_unknown && cut.seqs.is_some()) => {
                 Err(Finding::AfterFailure(shard, format!("it was cut off after {seq}")).into())
             }
             Ok(truncation) => self.was_cut(index, seq, &truncation),

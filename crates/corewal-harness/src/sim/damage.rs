@@ -13,7 +13,7 @@ use crate::sim::anatomy::{Anatomy, Standing, manifest_path, segment_path};
 use crate::{Recovered, Rng};
 
 /// One damage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Damage {
     /// Bits of a byte changed.
     Flip { path: String, at: u64, bits: u8 },
@@ -38,6 +38,18 @@ impl fmt::Display for Damage {
 const SECTOR: u64 = 512;
 
 impl Damage {
+    /// So many at once. The same bits that flip twice are as they were, and no damage.
+    pub(crate) fn draw_some(before: &Anatomy, count: usize, rng: &mut Rng) -> Vec<Self> {
+        let mut some: Vec<Self> = Vec::new();
+        for damage in (0..count).flat_map(|_| Self::draw(before, rng).into_iter()) {
+            match some.iter().position(|other| *other == damage) {
+                Some(index) if matches!(damage, Self::Flip { .. }) => drop(some.remove(index)),
+                _ => some.push(damage),
+            }
+        }
+        some
+    }
+
     pub(crate) fn apply(&self, disk: &SimDisk) {
         // What is damaged was seen there.
         let _ = match self {
@@ -71,7 +83,7 @@ impl Damage {
     }
 
     /// Draws a damage of what stands on the disk; both copies of a header may go at once.
-    pub(crate) fn draw(anatomy: &Anatomy, rng: &mut Rng) -> Vec<Self> {
+    fn draw(anatomy: &Anatomy, rng: &mut Rng) -> Vec<Self> {
         match rng.below(16) {
             0 => Self::draw_manifest(anatomy, rng).into_iter().collect(),
             1..4 => {

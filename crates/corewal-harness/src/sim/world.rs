@@ -438,8 +438,7 @@ impl World {
         for &seed in &life.damages {
             let mut rng = Rng::new(seed);
             let count = if rng.chance(80) { 1 } else { 2 };
-            let damages: Vec<Damage> =
-                (0..count).flat_map(|_| Damage::draw(&before, &mut rng)).collect();
+            let damages = Damage::draw_some(&before, count, &mut rng);
             if damages.is_empty() {
                 continue;
             }

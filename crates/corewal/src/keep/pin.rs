@@ -33,6 +33,19 @@ impl PinFrom {
 /// Keeps segments from being released, until it is dropped.
 ///
 /// It lives in memory: after a restart a reader takes it again, before anything is released.
+///
+/// ```
+/// # use corewal::{Epoch, Log, Options, PinFrom};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+/// let pin = log.pin("nightly backup", PinFrom::Epoch(Epoch(17)))?;
+/// assert_eq!(log.pins(), [("nightly backup".to_owned(), PinFrom::Epoch(Epoch(17)))]);
+/// drop(pin);
+/// assert!(log.pins().is_empty());
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping it lets the segments go"]
 pub struct Pin {
     shared: Arc<Shared>,

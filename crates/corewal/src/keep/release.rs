@@ -9,6 +9,7 @@ use corewal_format::{
 };
 
 use crate::error::{Doing, IoFault};
+use crate::events;
 use crate::keep::catalog::{Cut, Rule};
 use crate::keep::hooks::contained;
 use crate::keep::pin::{Pin, PinError, PinFrom};
@@ -63,7 +64,7 @@ pub enum CheckpointError {
         max: usize,
     },
     /// The manifest has no room for the checkpoint.
-    #[error("the manifest would have {0} bytes, which is too much")]
+    #[error("the manifest would have {0} bytes, and {MAX_MANIFEST_LEN} are allowed")]
     ManifestTooLarge(usize),
     /// There is no such shard in the log.
     #[error("shard {shard} is not known")]
@@ -187,6 +188,7 @@ impl Log {
             self.shared.kept().set_checkpoint(epoch);
             self.shared.let_go(dropped)
         };
+        events::checkpointed(epoch, &released);
         self.shared.hook_bell.ring();
         if let Some(hook) = &self.shared.options.hooks.checkpoint {
             contained(|| hook(epoch));

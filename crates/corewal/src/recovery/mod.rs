@@ -41,7 +41,7 @@ use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, Schem
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
 use crate::layout::Layout;
 use crate::record::{self, AccessError, Record};
-use crate::{Log, Options, manifests};
+use crate::{Log, Options, events, manifests};
 
 pub use reader::LogReader;
 pub use replay::{Fence, ReplayError, ShardReplay, StateMachine};
@@ -49,14 +49,15 @@ pub use report::{LeftOut, Report, RunEnd, ShardReport};
 pub use shard_reader::ShardReader;
 pub use tail::Tail;
 
-pub(crate) use facts::LastBatch;
-pub(crate) use judge::committed;
+pub(crate) use facts::{Intact, LastBatch, RunFacts, Seen, is_zero};
+pub(crate) use judge::{Claims, committed, judge};
 pub(crate) use reader::take as judged;
 pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use shard_reader::Spans;
 pub(crate) use snapshot::Scan;
 pub(crate) use stream::{ShardStream, Span};
-pub(crate) use walk::{Cursor, Opened, Step, Walker, open_segment};
+pub(crate) use walk::{Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment};
+pub(crate) use window::{WINDOW_LEN, Window};
 
 use merge::Merge;
 use open::{Ends, Found};
@@ -92,10 +93,12 @@ impl Recovery {
         create_dir(&layout)?;
         let lock = take_lock(&layout, &options)?;
         manifests::sync(&layout)?;
-        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))?;
+        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))
+            .inspect_err(|error| tell_damage(&options, error))?;
         let selection = Selection::ALL;
         let mut report = snapshot.as_ref().map_or_else(Report::default, Snapshot::report);
         report.took = started.elapsed();
+        events::recovered(&options.dir, &report);
         let merge = Merge::new(Vec::new());
         let recovery = Self { options, layout, lock, snapshot, merge, selection, report, started };
         Ok(recovery.starting_over(selection))
@@ -176,7 +179,9 @@ impl Recovery {
     /// the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         let committed = self.report.committed_epoch;
-        Ok(self.merge.advance()?.map(|stream| Entry::of(stream, committed)))
+        let advanced = self.merge.advance();
+        let stream = advanced.inspect_err(|error| tell_damage(&self.options, error))?;
+        Ok(stream.map(|stream| Entry::of(stream, committed)))
     }
 
     /// One stream for each shard, retired ones too, to be replayed by threads of your own at the same time.
@@ -251,7 +256,7 @@ impl Recovery {
     /// error. The log is
     /// then unchanged, or can be recovered again.
     pub fn open(mut self) -> Result<Log, OpenError> {
-        while self.merge.advance()?.is_some() {}
+        while self.next_entry()?.is_some() {}
         self.report.read_len = self.merge.read_len();
         for (shard, stream) in self.report.shards.iter_mut().zip(self.merge.streams()) {
             shard.left_out = stream.left_out();
@@ -266,6 +271,12 @@ impl Recovery {
         };
         let found = Found { ends, pieces: self.merge.take_pieces() };
         open::open(self.options, self.layout, self.lock, self.snapshot, found, self.report)
+    }
+}
+
+fn tell_damage(options: &Options, error: &RecoverError) {
+    if let RecoverError::Damaged(damage) = error {
+        events::damaged(&options.dir, damage);
     }
 }
 
@@ -301,6 +312,38 @@ fn take_lock(layout: &Layout, options: &Options) -> Result<Lock, RecoverError> {
 }
 
 /// One recovered entry, borrowed from the reader's memory.
+///
+/// ```
+/// # use corewal::{Kind, Log, Options, Record, SchemaId};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let options = || Options::new(dir.path().join("log")).schema(SchemaId(7));
+/// #[derive(rkyv::Archive, rkyv::Serialize)]
+/// struct Sale {
+///     item: String,
+///     cents: u64,
+/// }
+/// impl Record for Sale {}
+///
+/// # let mut log = Log::recover(options())?.open()?;
+/// # let mut writer = log.take_seats().remove(0).sit()?;
+/// # writer.append(&Sale { item: "a pin".into(), cents: 1250 })?;
+/// # writer.append_bytes(Kind::DELETE, b"a key")?;
+/// # writer.close()?;
+/// # log.close()?;
+/// let mut recovery = Log::recover(options())?;
+/// let mut cents = 0;
+/// while let Some(entry) = recovery.next_entry()? {
+///     match entry.kind() {
+///         // Accessed in place, validated, its schema compared.
+///         Kind::PUT => cents += entry.archived::<Sale>(SchemaId(7))?.cents.to_native(),
+///         kind => println!("{}: {kind:?} {:?}", entry.stamp(), entry.bytes()),
+///     }
+/// }
+/// assert_eq!(cents, 1250);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     view: corewal_format::EntryView<'a>,

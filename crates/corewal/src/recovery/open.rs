@@ -15,6 +15,7 @@ use crate::frontier::Frontier;
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
+use crate::meter::Meter;
 use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
@@ -109,6 +110,7 @@ pub(crate) fn open(
             ),
             start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
             desk: Mutex::new(Desk::default()),
+            meter: Meter::default(),
             cuts: AtomicU64::new(0),
         });
     }

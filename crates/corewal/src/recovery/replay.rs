@@ -56,6 +56,36 @@ impl ShardReplay<'_> {
 }
 
 /// What a log is replayed into. Every closure over an [`Entry`] is one.
+///
+/// ```
+/// # use corewal::{Entry, Kind, Log, Options, StateMachine};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path().join("log");
+/// # let mut log = Log::recover(Options::new(&dir))?.open()?;
+/// # let mut writer = log.take_seats().remove(0).sit()?;
+/// # writer.append_bytes(Kind::PUT, b"12345")?;
+/// # writer.close()?;
+/// # log.close()?;
+/// #[derive(Default)]
+/// struct Bytes(usize);
+///
+/// impl StateMachine for Bytes {
+///     type Error = std::convert::Infallible;
+///
+///     fn apply(&mut self, entry: Entry<'_>) -> Result<(), Self::Error> {
+///         self.0 += entry.bytes().len();
+///         Ok(())
+///     }
+/// }
+///
+/// let mut state = Bytes::default();
+/// let mut recovery = Log::recover(Options::new(&dir))?;
+/// assert_eq!(recovery.replay_into(&mut state)?, 1);
+/// assert_eq!(state.0, 5);
+/// # Ok(())
+/// # }
+/// ```
 pub trait StateMachine {
     /// Why it does not take an entry.
     type Error;

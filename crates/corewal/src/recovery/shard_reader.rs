@@ -21,6 +21,30 @@ const AHEAD: usize = 64 << 10;
 ///
 /// Finding a seq reads one block each of a few segments, then the headers of batches inside of one; memory is a
 /// small index and a window of 64 KiB, or one batch if that is larger.
+///
+/// ```
+/// # use corewal::{Kind, Log, Options, ShardId};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+/// # let mut writer = log.take_seats().remove(0).sit()?;
+/// writer.append_bytes(Kind::PUT, b"one")?;
+/// let two = writer.append_bytes(Kind::PUT, b"two")?;
+/// writer.append_bytes(Kind::PUT, b"three")?;
+/// writer.sync()?;
+///
+/// let mut reader = log.reader(ShardId(0)).expect("shard 0 is there");
+/// assert_eq!(reader.read(two.seq)?.expect("it is durable").bytes(), b"two");
+/// reader.seek(two.seq)?;
+/// let mut from_two = Vec::new();
+/// while let Some(entry) = reader.next_entry()? {
+///     from_two.push(entry.bytes().to_vec());
+/// }
+/// assert_eq!(from_two, [b"two".to_vec(), b"three".to_vec()]);
+/// # writer.close()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ShardReader {
     source: Spans,

@@ -112,6 +112,9 @@ impl Snapshot {
         if let Some(damage) = stray_segment(layout, &listing, &manifest)? {
             return Err(RecoverError::Damaged(Box::new(damage)));
         }
+        if sync == Sync::First {
+            sync_folders(layout, &listing)?;
+        }
         let mut plans = Vec::new();
         for record in &manifest.shards {
             let Some(current) = record.current else { continue };
@@ -301,9 +304,15 @@ fn sync_run(
             Err(error) => return Err(IoFault::new("open", &path, error)),
         }
     }
-    let folder = layout.shard(shard);
-    if segments.is_empty() {
-        return Ok(());
+    Ok(())
+}
+
+/// The same with the names. Also in a folder that holds nothing: a removal that was not durable would bring a
+/// file back, under a number that the next incarnation takes for a new one.
+fn sync_folders(layout: &Layout, listing: &Listing) -> Result<(), IoFault> {
+    for &(shard, _) in &listing.shards {
+        let folder = layout.shard(shard);
+        layout.disk.sync_dir(&folder).doing("sync", &folder)?;
     }
-    layout.disk.sync_dir(&folder).doing("sync", &folder)
+    Ok(())
 }

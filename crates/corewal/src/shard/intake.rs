@@ -105,6 +105,12 @@ impl Intake {
         }
     }
 
+    /// Entries that wait for the ring.
+    pub(super) fn waiting_count(&self) -> u64 {
+        let ready = self.ready.iter().map(|(_, batch)| batch);
+        ready.chain(&self.open).map(|batch| u64::from(batch.entry_count())).sum()
+    }
+
     /// Whether there is nothing that a turn could hand to the ring.
     pub(super) fn is_empty(&self) -> bool {
         self.open.as_ref().is_none_or(OpenBatch::is_empty) && self.ready.is_empty()

@@ -11,6 +11,7 @@
 //! | `truncate` | cutting off the end of a shard |
 //! | `transaction` | atomic groups: batches of entries, transactions |
 //! | `turn` | the control flow of the drive: reap, move the frontier, seal, submit |
+//! | `watch` | measures batches for the meter |
 //! | `writer` | the public face |
 
 mod batch;
@@ -22,6 +23,7 @@ mod thread;
 mod transaction;
 mod truncate;
 mod turn;
+mod watch;
 mod writer;
 
 pub(crate) use batch::OpenBatch;

@@ -3,9 +3,17 @@
 use std::sync::Arc;
 
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::events;
 use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
 use crate::shard::turn::{Drive, Ending, Then, Turn};
+use crate::sync::yield_now;
+
+/// A gathering ends after so many looks in a row at an intake that has not grown.
+const QUIET_LOOKS: u32 = 3;
+
+/// And after so many in all. A model need not try more than one.
+const MAX_LOOKS: u32 = if cfg!(loom) { 1 } else { 256 };
 
 /// The thread's side of a shard.
 ///
@@ -40,10 +48,7 @@ impl WriterThread {
                 Turn::Again => {}
                 Turn::Sleep => self.drive.sleep(None)?,
                 Turn::Idle(_) if is_ended && self.close()? => return Ok(()),
-                Turn::Idle(limit) => {
-                    self.leave_stats();
-                    self.drive.sleep(limit)?;
-                }
+                Turn::Idle(limit) => self.drive.sleep(limit)?,
             }
         }
     }
@@ -52,12 +57,14 @@ impl WriterThread {
     fn turn(&mut self) -> Result<(Turn, bool), Failure> {
         self.drive.begin()?;
         self.drive.reap()?;
+        self.gather();
         let inside = self.entrance.lock();
         let mut inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
-        let next = self.drive.load(&mut inside.intake)?;
+        let loaded = self.drive.load(&mut inside.intake);
         inside.admit(self.drive.sealable_from(), &mut self.let_in);
         let is_ended = inside.is_ended();
         drop(inside);
+        let next = loaded.inspect_err(events::failed)?;
         self.drive.sync_wanted |= is_ended;
         let turn = self.drive.launch(next, Then::Return)?;
         self.let_in.drain(..).for_each(Party::wake);
@@ -65,11 +72,24 @@ impl WriterThread {
         Ok((turn, is_ended))
     }
 
-    fn leave_stats(&self) {
-        if let Ok(inside) = self.entrance.lock() {
-            let stats = self.drive.stats(&inside.intake);
+    /// Lets the producers whom the last batch has just released come back before the next one is sealed.
+    ///
+    /// A hundred threads that each wait for their entry would else be parted for ever: the first one back gets a
+    /// batch of its own, and the others wait for the disk twice. No time is waited for, only as long as entries
+    /// keep coming, and not for a lone producer.
+    fn gather(&self) {
+        let Some(herd) = self.drive.herd() else { return };
+        let (mut before, mut quiet) = (0, 0);
+        for _ in 0..MAX_LOOKS {
+            let Ok(inside) = self.entrance.lock() else { return };
+            let count = inside.intake.waiting_count();
             drop(inside);
-            self.entrance.this().desk().stats = stats;
+            quiet = if count > before { 0 } else { quiet + 1 };
+            if count == 0 || 2 * count >= herd || quiet > QUIET_LOOKS {
+                return;
+            }
+            before = count;
+            yield_now();
         }
     }
 

@@ -10,15 +10,17 @@ use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
+use crate::events;
 use crate::frontier::{Batches, End};
+use crate::keep::Piece;
 use crate::options::{Policy, SyncMethod};
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
 use crate::shard::flight::{Flight, InFlight};
 use crate::shard::intake::Intake;
+use crate::shard::watch::Watch;
 use crate::shared::{ShardShared, Shared, Start};
-use crate::stats::ShardStats;
 use crate::wakeup::Exposure;
 
 /// What to do after a turn.
@@ -26,7 +28,7 @@ use crate::wakeup::Exposure;
 pub enum Turn {
     /// Take another one: there is more to do at once.
     Again,
-    /// Nothing can be done before a completion: append more, or [`sleep`](ShardWriter::sleep).
+    /// Nothing can be done before a completion: append more, or [`sleep`](super::ShardWriter::sleep).
     Sleep,
     /// Nothing is in flight: everything that was appended is durable (under another policy than every batch:
     /// written). With a duration: take a turn after it, for a vouch or a sync that is due then.
@@ -70,6 +72,8 @@ pub(crate) struct Drive {
     pub(super) completions: Vec<Completion>,
     /// Blocks whose writes were reaped, on their way back into the pool.
     freed: Vec<Block>,
+    /// Segments that are full, for the subscribers of events.
+    full: Vec<Piece>,
     /// Batches that were loaded, on their way to the ring.
     loaded: Vec<(BatchNumber, OpenBatch)>,
     /// What the last sealed batch promised.
@@ -82,9 +86,11 @@ pub(crate) struct Drive {
     idle_since: Option<Duration>,
     last_sync: Duration,
     pub(super) sync_wanted: bool,
+    /// Entries of the batch that was handed over last.
+    newest_count: u64,
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
-    stats: ShardStats,
+    watch: Watch,
 }
 
 /// How a writer ended.
@@ -114,6 +120,7 @@ impl Drive {
             jobs: VecDeque::with_capacity(depth + 2),
             completions: Vec::with_capacity(depth + 2),
             freed: Vec::with_capacity(depth + 2),
+            full: Vec::with_capacity(depth),
             loaded: Vec::with_capacity(depth),
             promised: Promises {
                 durable_batch: start.first_batch.before(),
@@ -126,8 +133,9 @@ impl Drive {
             idle_since: None,
             last_sync: Duration::ZERO,
             sync_wanted: false,
+            newest_count: 0,
             sync_until: BatchNumber(0),
-            stats: ShardStats::default(),
+            watch: Watch::new(depth, shared.epochs.first()),
             shared,
         }
     }
@@ -145,6 +153,17 @@ impl Drive {
 
     /// Latches the first failure, and tells everybody.
     pub(super) fn fail(&mut self, cause: FailureCause) -> Failure {
+        let is_first = self.failure.is_none();
+        let failure = self.latch(cause);
+        if is_first {
+            events::failed(&failure);
+        }
+        failure
+    }
+
+    /// Latches the first failure, and tells everybody but a subscriber of events: it is the user's, and a lock
+    /// may be held.
+    fn latch(&mut self, cause: FailureCause) -> Failure {
         let shard = self.this().shard;
         let failure = self.failure.get_or_insert(Failure { shard, cause }).clone();
         self.shared.epochs.seat(self.index, SeatState::Failed(failure.clone()));
@@ -164,30 +183,25 @@ impl Drive {
         intake.is_empty() && self.flight.is_empty()
     }
 
-    pub(super) fn stats(&self, intake: &Intake) -> ShardStats {
-        let durable = self.durable().0;
-        ShardStats {
-            entries: intake.entries,
-            payload_bytes: intake.payload_bytes,
-            groups: intake.groups,
-            recopied_bytes: intake.recopied_bytes,
-            rotations: intake.space.rotations,
-            unfilled: intake.space.unfilled,
-            recycled: self.this().segments.recycled(),
-            unvouched: durable
-                .0
-                .min(intake.last_entry_batch.0)
-                .saturating_sub(self.promised.durable_batch.0),
-            ring_calls: self.ring.facts().calls,
-            ..self.stats
-        }
+    /// Shows others what the intake has counted.
+    pub(super) fn post(&self, intake: &Intake) {
+        let meter = &self.this().meter;
+        meter.entries.set(intake.entries);
+        meter.payload_bytes.set(intake.payload_bytes);
+        meter.groups.set(intake.groups);
+        meter.recopied_bytes.set(intake.recopied_bytes);
+        meter.rotations.set(intake.space.rotations);
+        meter.unfilled.set(intake.space.unfilled);
+        let acknowledged = self.durable().0.min(intake.last_entry_batch);
+        meter.unvouched.set(acknowledged.0.saturating_sub(self.promised.durable_batch.0));
+        meter.ring_calls.set(self.ring.calls());
     }
 
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
     pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.begin()?;
         self.reap()?;
-        let next = self.load(intake)?;
+        let next = self.load(intake).inspect_err(events::failed)?;
         if then == Then::Await {
             // What was durable before the wait is told before it.
             self.tell();
@@ -231,6 +245,8 @@ impl Drive {
         {
             self.this().frontier.advance(durable.number, durable.last_seq);
             self.untold.get_or_insert(before_batch);
+            let waiting = (self.flight.batch_count(), self.flight.entry_count());
+            self.watch.durable(&self.shared.shards[self.index].meter, durable.number, waiting);
         }
         if after.1 != before.1
             && let Some(epoch) = after.1
@@ -244,31 +260,43 @@ impl Drive {
     }
 
     /// Gives freed blocks back, takes prepared segments, closes the epochs that are asked for, and loads the
-    /// batches that may go to the ring. Everything that a turn does with the intake.
+    /// batches that may go to the ring. Everything that a turn does with the intake, perhaps under its lock; so no
+    /// subscriber of events is called.
     pub(super) fn load(&mut self, intake: &mut Intake) -> Result<Next, Failure> {
         let shared = Arc::clone(&self.shared);
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
         if let Some(durable) = self.flight.durable() {
             intake.space.release(self.ring.as_mut(), durable.number, |piece| {
+                self.full.push(piece);
                 shared.seal(this.shard, piece);
             });
         }
         if let Err(error) = intake.space.stock_up(self.ring.as_mut(), &shared, this) {
-            return Err(self.fail(FailureCause::Ring(Arc::new(error))));
+            return Err(self.latch(FailureCause::Ring(Arc::new(error))));
         }
         self.follow_epochs(intake)?;
         let vouch_in = self.vouch_if_due(intake);
         while let Some(loaded) = self.next_sealable(intake) {
             self.loaded.push(loaded);
         }
-        Ok(Next { vouch_in, is_empty: intake.is_empty() })
+        let is_empty = intake.is_empty();
+        if !self.loaded.is_empty() || is_empty {
+            self.watch.epoch(&this.meter, intake.epoch);
+            self.post(intake);
+        }
+        Ok(Next { vouch_in, is_empty })
     }
 
     /// Seals what was loaded and hands it to the kernel, with a sync if one is due.
     pub(super) fn launch(&mut self, next: Next, then: Then) -> Result<Turn, Failure> {
+        let shard = self.this().shard;
+        self.full.drain(..).for_each(|piece| events::rotated(shard, &piece));
         let mut loaded = std::mem::take(&mut self.loaded);
         let mut pushed = loaded.len();
+        if pushed > 0 {
+            self.watch.look(&self.shared.shards[self.index].meter);
+        }
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
         self.loaded = loaded;
         let sync_in = self.sync_due_in();
@@ -329,6 +357,11 @@ impl Drive {
         (in_flight < self.shared.options.depth).then(|| entries.div_ceil(2).max(1))
     }
 
+    /// Entries of the newest batch, if nothing is in flight: so many may come again.
+    pub(super) fn herd(&self) -> Option<u64> {
+        (self.flight.is_empty() && self.newest_count > 1).then_some(self.newest_count)
+    }
+
     /// The end of a writer that has drained: lets go of the lock, and leaves the shard's exact end.
     pub(super) fn close(&mut self, intake: &Intake) -> Result<Seq, Failure> {
         assert!(self.is_drained(intake), "everything that was taken is durable");
@@ -352,9 +385,9 @@ impl Drive {
     }
 
     pub(super) fn leave_desk(&self, intake: &Intake, ending: Ending) {
+        self.post(intake);
         let mut desk = self.this().desk();
         desk.ring = Some(self.ring.facts());
-        desk.stats = self.stats(intake);
         desk.durable = self.flight.durable();
         desk.closed = ending == Ending::Closed;
     }
@@ -399,7 +432,10 @@ impl Drive {
             Job::Sync => {
                 let batch = self.flight.syncing().expect("a sync was in flight");
                 match result {
-                    Ok(_) => self.flight.complete_sync(),
+                    Ok(_) => {
+                        self.flight.complete_sync();
+                        self.watch.sync_ended(&self.this().meter);
+                    }
                     Err(error) => {
                         self.fail(FailureCause::Sync { batch, cause: Arc::new(error) });
                     }
@@ -453,7 +489,7 @@ impl Drive {
         let opened = intake.open.is_some() || intake.open_vouch();
         if opened {
             let is_vouch = intake.open.as_ref().is_some_and(OpenBatch::is_empty);
-            self.stats.vouches += u64::from(is_vouch);
+            self.this().meter.vouches.add(u64::from(is_vouch));
             intake.close_batch();
             self.idle_since = None;
         }
@@ -497,6 +533,7 @@ impl Drive {
         let sealed = batch.seal(number, promises);
         self.promised = promises;
         let header = &sealed.header;
+        self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
             batch: LastBatch {
                 number,
@@ -510,9 +547,9 @@ impl Drive {
             entry_count: header.entry_count,
             barrier: header.flags.contains(BatchFlags::BARRIER).then_some(header.epoch),
         });
-        self.stats.batches += 1;
-        self.stats.batch_bytes += sealed.len as u64;
-        self.stats.max_in_flight = self.stats.max_in_flight.max(self.flight.batch_count() as u64);
+        let meter = &self.shared.shards[self.index].meter;
+        let batch = (number, sealed.len, header.entry_count);
+        self.watch.sealed(meter, batch, self.flight.batch_count());
         let token = self.token(Job::Write(number));
         self.push_operation(Operation::Write {
             token,
@@ -555,7 +592,7 @@ impl Drive {
         }
         let Some(file) = self.flight.start_sync() else { return };
         self.sync_wanted = false;
-        self.stats.syncs += 1;
+        self.watch.sync_begins(&self.shared.shards[self.index].meter);
         let token = self.token(Job::Sync);
         self.push_operation(Operation::Sync { token, file });
     }

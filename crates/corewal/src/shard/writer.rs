@@ -14,6 +14,7 @@ use crate::commit::Commit;
 use crate::error::{
     AppendError, EpochError, Failure, FailureCause, ObserveError, TruncateError, WaitError,
 };
+use crate::events;
 use crate::keep::StateMark;
 use crate::record::{self, EncodeError, Record};
 use crate::shard::intake::Intake;
@@ -34,11 +35,11 @@ pub struct Seat {
 /// Why a writer could not start.
 #[derive(Debug, thiserror::Error)]
 #[error("shard {shard} has no ring: {cause}")]
+#[non_exhaustive]
 pub struct SitError {
     /// Which shard.
     pub shard: ShardId,
     /// What the system said.
-    #[source]
     pub cause: io::Error,
 }
 
@@ -91,7 +92,9 @@ impl Seat {
         let _ = alarm;
         let mut space = Space::new(&self.shared, this.start);
         space.stock_up(ring.as_mut(), &self.shared, this).map_err(sit)?;
-        this.desk().ring = Some(ring.facts());
+        let facts = ring.facts();
+        events::seated(shard, &facts);
+        this.desk().ring = Some(facts);
         if !self.shared.epochs.sit(self.index) {
             return Err(sit(io::Error::other("its log was closed")));
         }
@@ -178,10 +181,11 @@ impl ShardWriter {
         self.drive.flight.batch_count()
     }
 
-    /// Counters since the writer sat down.
+    /// What the shard has done so far.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
-        self.drive.stats(&self.intake)
+        self.drive.post(&self.intake);
+        self.this().stats()
     }
 
     /// What the ring is, and why.
@@ -284,9 +288,6 @@ impl ShardWriter {
     /// # Errors
     /// The failure of the shard.
     pub fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
-        if self.drive.ring.in_flight() == 0 {
-            self.this().desk().stats = self.stats();
-        }
         self.drive.sleep(limit).inspect_err(|failure| self.intake.latch(failure))
     }
 

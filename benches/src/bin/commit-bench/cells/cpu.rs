@@ -4,11 +4,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewal::{AppendError, Kind, Log, Options, ShardWriter, Stamp};
+use corewal::{AppendError, Kind, Log, NullDisk, Options, ShardWriter, Stamp};
 use corewal_benches::Anything;
 use corewal_benches::cell::{Answer, Asked, Figure, Outcome};
 use corewal_benches::cpu::ran_ns;
-use corewal_benches::null::NullDisk;
 use corewal_benches::payload::{Fixed, Flight};
 use corewal_benches::work::{RECORD_LEN, Shape};
 

@@ -11,4 +11,5 @@ mod timeline;
 
 pub(super) use figures::svgs;
 pub(super) use page::html;
+pub(crate) use svg::escape;
 pub(super) use table::{csv, text};

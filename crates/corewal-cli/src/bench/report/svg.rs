@@ -189,7 +189,7 @@ pub(super) fn short(value: f64) -> String {
 }
 
 /// Text that may stand in XML.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

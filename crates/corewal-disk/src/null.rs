@@ -1,4 +1,4 @@
-//! A disk that keeps nothing, and a ring that is done at once.
+//! The third tenant: a disk that keeps nothing, and a ring that is done at once.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -8,20 +8,44 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use corewal_disk::{
-    Access, Alarm, Block, Completion, Disk, DiskFile, Engine, Entry, File, FileSlot, Held, Lock,
-    Open, Operation, Ring, RingConfig, RingFacts,
+use crate::{
+    Access, Alarm, Block, Completion, Disk, DiskFile, Engine, Entry, File, FileSlot, Held, Keeps,
+    Lock, Open, Operation, Ring, RingConfig, RingFacts,
 };
 
-/// Every file is new and empty, and what is written to it is forgotten.
+/// A disk that forgets everything at once: no file is there, whatever was written.
+///
+/// For dry runs, for tests of what stands around a log, and to measure what a log costs without a
+/// disk. Writes and syncs succeed at once, touch no file, and make nothing durable;
+/// [`keeps`](Disk::keeps) says [`Keeps::Nothing`]. Reading finds zeros. The lock is always
+/// free. Its ring takes every engine and needs none: it makes no system call.
+///
+/// ```
+/// use std::path::Path;
+/// use corewal_disk::{Disk, Keeps, NullDisk, Open};
+///
+/// let disk = NullDisk::new();
+/// disk.open(Path::new("/nowhere/file"), Open::CREATE)?.write_at(b"gone", 0)?;
+/// assert!(disk.open(Path::new("/nowhere/file"), Open::READ).is_err());
+/// assert_eq!(disk.keeps(), Keeps::Nothing);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct NullDisk {
     start: Instant,
 }
 
+impl NullDisk {
+    /// A disk of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
 impl Default for NullDisk {
     fn default() -> Self {
-        Self { start: Instant::now() }
+        Self::new()
     }
 }
 
@@ -35,7 +59,8 @@ impl Disk for NullDisk {
     }
 
     fn open(&self, _path: &Path, open: Open) -> io::Result<File> {
-        if open.create_new {
+        // What is opened for writing is to be used again under another name.
+        if open.write {
             Ok(Arc::new(NullFile::default()))
         } else {
             Err(io::ErrorKind::NotFound.into())
@@ -64,6 +89,15 @@ impl Disk for NullDisk {
         Ok(Box::new(NullRing { pool, done: VecDeque::with_capacity(depth), files: 0 }))
     }
 
+    /// Filling a file with zeros gains nothing.
+    fn is_copy_on_write(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -79,8 +113,11 @@ impl DiskFile for NullFile {
         Access::Direct { align: 512 }
     }
 
-    fn read_at(&self, _buf: &mut [u8], _at: u64) -> io::Result<usize> {
-        Ok(0)
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let left = self.len.load(Ordering::Relaxed).saturating_sub(at);
+        let len = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        buf[..len].fill(0);
+        Ok(len)
     }
 
     fn write_at(&self, _buf: &[u8], _at: u64) -> io::Result<()> {
@@ -166,10 +203,14 @@ impl Ring for NullRing {
         self.done.len()
     }
 
+    fn calls(&self) -> u64 {
+        0
+    }
+
     fn facts(&self) -> RingFacts {
         RingFacts {
             engine: Engine::Blocking,
-            fallback: None,
+            fallback: Some("nothing is written".into()),
             flags: Vec::new(),
             refused_flags: Vec::new(),
             registered_files: false,

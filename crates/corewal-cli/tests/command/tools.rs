@@ -1,0 +1,189 @@
+//! Following, releasing, torturing; manuals and pages.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{CODE_DAMAGE, CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, flip, lines};
+
+fn log(epochs: &str) -> Place {
+    let place = Place::new();
+    let input: Vec<String> = (0..200).map(|number| format!("line {number}")).collect();
+    let file = place.file("lines", input.join("\n").as_bytes());
+    let args = ["--shards", "2", "--epoch-every", epochs, "--segment-size", "64KiB", &file];
+    place.good("append", &args);
+    place
+}
+
+#[test]
+fn the_newest_entries_come_in_merged_order() {
+    let place = log("10");
+    let all = place.good("replay", &[]);
+    let all = lines(&all);
+    let newest = place.good("tail", &["-n", "25"]);
+    assert_eq!(lines(&newest), all[175..]);
+    let everything = place.good("tail", &["-n", "100000"]);
+    assert_eq!(lines(&everything), all);
+    let one = place.good("tail", &["-n", "1", "--shard", "0", "--format", "raw"]);
+    assert_eq!(one, b"line 198\n");
+    let ran = place.run("tail", &["--shard", "7"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_tail_follows_another_process() {
+    let place = Place::new();
+    let mut live = Live::start(&place, &["--shards", "2"]);
+    live.write("first\n");
+    live.ack();
+    let mut command = place.command("tail", &["-f", "-n", "100", "--format", "raw"]);
+    let mut tail = command.stdout(Stdio::piped()).spawn().expect("the command starts");
+    let mut shown = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
+    for number in 0..10 {
+        live.write(&format!("line {number}\n"));
+        live.ack();
+    }
+    let mut seen: Vec<String> =
+        (0..11).map(|_| shown.next().expect("a line").expect("text")).collect();
+    live.end();
+    tail.kill().expect("it runs");
+    tail.wait().expect("it ends");
+    seen.sort();
+    let mut expected: Vec<String> = (0..10).map(|number| format!("line {number}")).collect();
+    expected.insert(0, "first".to_owned());
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn nothing_is_released_without_a_word() {
+    let place = log("10");
+    let before = place.good("replay", &[]);
+    let ran = place.run("release", &["--checkpoint", "5"]);
+    assert_eq!(ran.code, CODE_USAGE);
+    assert!(ran.error().contains("say --yes"), "{}", ran.stderr);
+    assert_eq!(place.good("replay", &[]), before);
+    assert_eq!(place.run("release", &["--yes"]).code, CODE_USAGE);
+    let ran = place.run("release", &["--yes", "--checkpoint", "500"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("not committed"), "{}", ran.stderr);
+    assert_eq!(place.good("replay", &[]), before);
+}
+
+#[test]
+fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
+    let place = log("5");
+    let all = lines(&place.good("replay", &[])).len();
+    let said = place.good("release", &["--yes", "--checkpoint", "30", "--bytes", "snapshot-30"]);
+    let said = String::from_utf8(said).expect("text");
+    assert!(said.contains("shard 0: everything up to seq"), "{said}");
+    let left = place.good("replay", &[]);
+    let left = lines(&left);
+    assert!(left.len() < all && left.len() >= 50, "{} of {all}", left.len());
+    assert!(left.last().expect("a line").ends_with(b"line 199"));
+    let stat: Value = serde_json::from_slice(&place.good("stat", &["--json"])).expect("a document");
+    assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 30, "bytes": 11 }));
+    assert!(stat["shards"][0]["oldest_seq"].as_u64().is_some_and(|seq| seq > 1), "{stat}");
+    // Its bytes are not replaced by none.
+    let ran = place.run("release", &["--yes", "--checkpoint", "35"]);
+    assert_eq!(ran.code, CODE_USAGE);
+    assert!(ran.error().contains("--bytes"), "{}", ran.stderr);
+    assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
+}
+
+#[test]
+fn a_page_draws_every_block_and_loads_nothing() {
+    let place = log("10");
+    let file = place.path("page.html");
+    let file = file.to_str().expect("text");
+    place.good("inspect", &["--html", file]);
+    let page = std::fs::read_to_string(file).expect("a page");
+    for expected in
+        ["class=\"proven", "class=\"header\"", "epoch committed", "prefers-color-scheme"]
+    {
+        assert!(page.contains(expected), "{expected}");
+    }
+    for forbidden in ["<script", "src=", "href=", "url(", "@import"] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    flip(&place.path("log/shard-0000/0000000001.seg"), 2 * 4096 + 200);
+    let ran = place.run("inspect", &["--html", file]);
+    assert_eq!(ran.code, CODE_DAMAGE);
+    let page = std::fs::read_to_string(file).expect("a page");
+    assert!(page.contains("class=\"damaged") && page.contains("<code>batch-body</code>"));
+}
+
+#[test]
+fn what_is_killed_loses_nothing() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
+    let ran = place.run("torture", &["--seconds", "3", "--segment-size", "256KiB", "--json"]);
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+    assert_eq!(document["good"], true);
+    assert!(document["kills"].as_u64().is_some_and(|kills| kills > 0), "{document}");
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "its logs are removed");
+}
+
+#[test]
+fn every_command_has_examples_a_manual_page_and_completions() {
+    let corewal = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_corewal")).args(args).output();
+        let output = output.expect("the command starts");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let place = Place::new();
+    std::fs::create_dir(place.path("man")).expect("a directory");
+    let dir = place.path("man");
+    corewal(&["man", dir.to_str().expect("text")]);
+    let bash = corewal(&["completions", "bash"]);
+    let verbs: Vec<String> = corewal(&["--help"])
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next().map(str::to_owned))
+        .filter(|verb| verb != "help")
+        .collect();
+    assert!(verbs.len() > 12, "{verbs:?}");
+    for verb in verbs {
+        let help = corewal(&[&verb, "--help"]);
+        assert!(help.contains("Examples:"), "{verb}");
+        let page = std::fs::read_to_string(dir.join(format!("corewal-{verb}.1"))).expect("a page");
+        assert!(page.contains(".SH SYNOPSIS"), "{verb}");
+        assert!(bash.contains(&format!("corewal__{verb}")) || bash.contains(&verb), "{verb}");
+    }
+}
+
+#[test]
+fn what_is_committed_cannot_be_cut_off_and_the_rest_can() {
+    let place = log("10");
+    let ran = place.run("truncate", &["--yes", "--shard", "0", "--after", "20"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("is committed"), "{}", ran.stderr);
+    // Killed before the epoch is closed: nothing of it is committed.
+    let mut live = Live::start(&place, &[]);
+    for number in 0..20 {
+        live.write(&format!("late {number}\n"));
+    }
+    let acks: Vec<String> = (0..20).map(|_| live.ack()).collect();
+    live.kill();
+    let seqs = acks.iter().filter_map(|ack| ack.strip_prefix("ack\t0\t")?.split('\t').next());
+    let first: u64 = seqs.map(|seq| seq.parse().expect("a seq")).min().expect("lines of shard 0");
+    let after = first.to_string();
+    let ran = place.run("truncate", &["--shard", "0", "--after", &after]);
+    assert_eq!(ran.code, CODE_USAGE);
+    assert!(ran.error().contains("say --yes"), "{}", ran.stderr);
+    let said = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
+    let said = String::from_utf8(said).expect("text");
+    assert!(said.starts_with("9 entries of shard 0 are cut off"), "{said}");
+    assert_eq!(lines(&place.good("replay", &[])).len(), 200 + 1 + 10);
+    assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
+    let dumped = place.good("dump", &["--kind", "put"]);
+    assert_eq!(lines(&dumped).len(), 211);
+    let again = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
+    assert!(String::from_utf8_lossy(&again).contains("nothing above"));
+}
