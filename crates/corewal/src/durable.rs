@@ -40,7 +40,9 @@ impl Durable {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         let shard = self.shared.shard_of(self.stamp);
-        shard.is_ok_and(|shard| shard.frontier.get() >= self.stamp.seq)
+        shard.is_ok_and(|shard| {
+            shard.frontier.get() >= self.stamp.seq && shard.check_void(self.stamp).is_ok()
+        })
     }
 
     /// Blocks the calling thread until the entry is durable. Not on the thread that drives its shard: nobody
@@ -63,7 +65,7 @@ impl Future for Durable {
         if polled.is_pending() {
             this.shared.want(shard, this.stamp);
         }
-        polled
+        polled.map(|told| told.and_then(|()| shard.check_void(this.stamp)))
     }
 }
 
@@ -108,7 +110,8 @@ impl Shared {
     pub(crate) fn wait_durable(&self, stamp: Stamp, batches: Batches) -> Result<(), WaitError> {
         let shard = self.shard_of(stamp)?;
         self.want(shard, stamp);
-        shard.frontier.wait(stamp.seq, batches)
+        shard.frontier.wait(stamp.seq, batches)?;
+        shard.check_void(stamp)
     }
 }
 

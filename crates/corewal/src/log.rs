@@ -289,8 +289,8 @@ impl Log {
 
     /// The acknowledgement of an entry, as a future for any runtime; also to be asked, or waited for.
     ///
-    /// It ends with an error when the shard fails or is closed, and for a stamp of an earlier incarnation, which
-    /// [`standing`](Self::standing) knows. No byte is copied for it, and nothing allocated.
+    /// It ends with an error when the shard fails or is closed, for an entry that a truncation cut off, and for a
+    /// stamp of an earlier incarnation, which [`standing`](Self::standing) knows. No byte is copied for it, and nothing allocated.
     ///
     /// ```
     /// # use corewal::{Kind, Log, Options, Pinning, WaitError};

@@ -1,12 +1,14 @@
 //! What the threads of an open log share: little, and nothing on the way of an append.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError};
 
 use corewal_disk::{Lock, RingFacts};
-use corewal_format::{BatchNumber, Incarnation, LogId, Seq, ShardId};
+use corewal_format::{BatchNumber, Incarnation, LogId, Seq, ShardId, Stamp};
 
 use crate::Options;
 use crate::epoch::EpochBoard;
+use crate::error::WaitError;
 use crate::frontier::Frontier;
 use crate::keep::{Kept, Piece};
 use crate::manifests::ManifestWriter;
@@ -15,7 +17,7 @@ use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::producer::Pinned;
 use crate::recovery::LastBatch;
 use crate::stats::ShardStats;
-use crate::sync::atomic::AtomicU64;
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 use crate::wakeup::Wakeup;
 
@@ -73,6 +75,8 @@ pub(crate) struct ShardShared {
     pub(crate) meter: Meter,
     /// How many truncations this incarnation has made: readers of the shard look at the manifest anew.
     pub(crate) cuts: AtomicU64,
+    /// What they have cut off, for those who wait for a stamp.
+    voids: Mutex<Vec<RangeInclusive<Seq>>>,
 }
 
 /// Where a shard's writer begins.
@@ -95,6 +99,44 @@ pub(crate) struct Desk {
 }
 
 impl ShardShared {
+    /// Without any batch of this incarnation.
+    pub(crate) fn new(
+        shard: ShardId,
+        start: Start,
+        segments: SegmentQueue,
+        wakeup: Arc<Wakeup>,
+    ) -> Self {
+        Self {
+            shard,
+            frontier: Frontier::new(shard, start.first_batch.before(), start.first_seq.before()),
+            wakeup,
+            segments,
+            start,
+            desk: Mutex::new(Desk::default()),
+            meter: Meter::default(),
+            cuts: AtomicU64::new(0),
+            voids: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// A truncation has cut these seqs off.
+    pub(crate) fn cut(&self, seqs: RangeInclusive<Seq>) {
+        self.voids.lock().unwrap_or_else(PoisonError::into_inner).push(seqs);
+        self.cuts.fetch_add(1, Ordering::Release);
+    }
+
+    /// The frontier does not go back, so who is told by it asks this too.
+    pub(crate) fn check_void(&self, stamp: Stamp) -> Result<(), WaitError> {
+        if self.cuts.load(Ordering::Acquire) == 0 {
+            return Ok(());
+        }
+        let voids = self.voids.lock().unwrap_or_else(PoisonError::into_inner);
+        match voids.iter().any(|void| void.contains(&stamp.seq)) {
+            true => Err(WaitError::Voided { stamp }),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,7 +7,9 @@ mod tap;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use corewal::{
@@ -156,6 +158,40 @@ fn an_append_allocates_nothing() {
                 assert_eq!(of_all, 0, "allocations of turns and sleeps: {engine:?}, {name}");
             }
         });
+    }
+}
+
+/// Futures of acknowledgements, 64 at once: polled, pending, woken, ready.
+#[test]
+fn waiting_for_an_entry_by_a_future_allocates_nothing() {
+    for engine in engines() {
+        let temp = temp_dir();
+        let options = options(&temp.path().join("log"), engine);
+        let mut log = Log::recover(options).unwrap().open().unwrap();
+        let mut writer = log.take_seats().remove(0).sit().unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut futures = Vec::with_capacity(64);
+        let mut pending = 0;
+        let mut round = || {
+            futures.extend((0..64).map(|_| {
+                let stamp = writer.append_bytes(Kind::PUT, &[7; 128]).unwrap();
+                log.durable(stamp)
+            }));
+            for future in &mut futures {
+                pending += u64::from(Pin::new(future).poll(&mut context).is_pending());
+            }
+            writer.sync().unwrap();
+            for mut future in futures.drain(..) {
+                assert!(matches!(Pin::new(&mut future).poll(&mut context), Poll::Ready(Ok(()))));
+            }
+        };
+        (0..20).for_each(|_| round());
+        let before = COUNT.get();
+        (0..50).for_each(|_| round());
+        assert_eq!(COUNT.get() - before, 0, "{engine:?}: allocations of 3,200 futures");
+        assert_eq!(pending, 70 * 64, "each has waited");
+        writer.close().unwrap();
+        log.close().unwrap();
     }
 }
 

@@ -42,21 +42,27 @@ pub enum Small {
     Rotate,
     /// An epoch is committed and held elsewhere, and a segment is prepared.
     Checkpoint,
+    /// The last entry is cut off.
+    Truncate,
     /// The log is closed, and opened again with the next operation.
     Close,
     /// The log is dropped as it is, and opened again.
     Reopen,
+    /// The same, but what is above the committed epoch is given up.
+    GiveUp,
 }
 
-const ALL: [Small; 8] = [
+const ALL: [Small; 10] = [
     Small::Append,
     Small::Batch,
     Small::Transaction,
     Small::Barrier,
     Small::Rotate,
     Small::Checkpoint,
+    Small::Truncate,
     Small::Close,
     Small::Reopen,
+    Small::GiveUp,
 ];
 
 /// What was gone through.
@@ -167,9 +173,12 @@ fn lives(geometry: &Geometry, workload: &[Small]) -> Vec<LifePlan> {
                 now.ops.extend((0..geometry.shards).map(Op::Sync));
                 now.ops.extend([Op::Checkpoint(0), Op::Prepare]);
             }
-            Small::Close | Small::Reopen => {
+            // The run that follows begins in a prepared segment.
+            Small::Truncate => now.ops.extend([Op::Prepare, Op::Truncate(shard, 1)]),
+            Small::Close | Small::Reopen | Small::GiveUp => {
                 now.end = if *op == Small::Close { End::Close } else { End::Drop };
-                lives.push(life(geometry));
+                let keep = if *op == Small::GiveUp { Keep::Committed } else { Keep::All };
+                lives.push(LifePlan { keep, ..life(geometry) });
             }
         }
     }

@@ -3,8 +3,8 @@
 use corewal_disk::File;
 use corewal_format::{
     BatchFault, BatchFlags, BatchHeader, BatchNumber, CurrentRun, Epoch, HEADER_BLOCKS,
-    Incarnation, LogId, MIN_BLOCK_LEN, Place, SegmentFault, SegmentNumber, Seq, ShardId,
-    ShardRecord,
+    Incarnation, LogId, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Place, SegmentFault, SegmentNumber, Seq,
+    ShardId, ShardRecord,
 };
 
 use crate::error::{Damage, Doing, IoFault, Reason, Source};
@@ -12,7 +12,13 @@ use crate::layout::Layout;
 use crate::recovery::walk::{
     Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment,
 };
-use crate::recovery::window::{WINDOW_LEN, Window};
+use crate::recovery::window::{Reading, Window};
+
+/// How much is looked at once behind the end, in bytes: a small part of a window, so that little of it is kept
+/// when the next one is read.
+const LOOK_LEN: u64 = 64 << 10;
+
+const _: () = assert!(LOOK_LEN >= MAX_BLOCK_LEN as u64);
 
 /// What was found in a shard's current run.
 #[derive(Debug, Clone)]
@@ -89,6 +95,8 @@ pub(crate) struct RunPlan<'a> {
     pub(crate) current: CurrentRun,
     /// The shard's files, in order.
     pub(crate) segments: &'a [SegmentNumber],
+    /// When they are read.
+    pub(crate) reading: Reading,
 }
 
 impl RunPlan<'_> {
@@ -121,7 +129,9 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
         plan.incarnation,
         first..=last,
         cursor,
-    );
+    )
+    .reading(plan.reading);
+    let mut behind = Window::new().reading(plan.reading);
     let mut tried_twice = None;
     loop {
         let stop = loop {
@@ -135,7 +145,7 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
         facts.torn_len = 0;
         let mut is_rest_unwritten = stop.is_nothing_here();
         for &number in segments.iter().filter(|&&number| number >= end.segment) {
-            look_behind(&plan, number, end, &mut facts)?;
+            look_behind(&plan, number, end, &mut behind, &mut facts)?;
             is_rest_unwritten &= number != end.segment || facts.torn_len == 0;
         }
         (facts.stop, facts.reason) = match stop.next {
@@ -296,20 +306,20 @@ fn look_behind(
     plan: &RunPlan<'_>,
     number: SegmentNumber,
     end: Place,
+    window: &mut Window,
     facts: &mut RunFacts,
 ) -> Result<(), IoFault> {
     let Opened::Segment(open) = open_segment(plan.layout, plan.shard(), number)? else {
         return Ok(());
     };
-    let mut window = Window::new();
+    window.forget();
     let block_len = open.header.block_len as usize;
     let file_end = open.header.segment_len.min(open.file_len);
     let mut at = if number == end.segment { end.at } else { 0 };
     at = at.max(u64::from(HEADER_BLOCKS) * u64::from(open.header.block_len));
     let mut older_until = at;
     while at + block_len as u64 <= file_end {
-        let len =
-            usize::try_from((file_end - at).min(WINDOW_LEN as u64)).expect("at most a window");
+        let len = usize::try_from((file_end - at).min(LOOK_LEN)).expect("a small part");
         let chunk = match window.bytes(&open.file, at, len) {
             Ok(chunk) => chunk,
             Err(error) => {

@@ -2,7 +2,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `window` | reads a file from the device |
+//! | `window`, `ahead` | reads a file from the device, also before it is needed |
 //! | `walk` | steps from batch to batch |
 //! | `facts` | what stands in a current run |
 //! | `judge` | whether its end is an end, or damage |
@@ -16,6 +16,7 @@
 //! | `open` | the next incarnation |
 //! | `salvage` | what a damaged log still holds |
 
+mod ahead;
 mod facts;
 mod judge;
 mod merge;

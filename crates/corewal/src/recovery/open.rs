@@ -11,21 +11,18 @@ use corewal_format::{
 
 use crate::epoch::EpochBoard;
 use crate::error::{Doing, IoFault, OpenError};
-use crate::frontier::Frontier;
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
-use crate::meter::Meter;
 use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
 use crate::recovery::runs::{end_run, lower};
-use crate::recovery::snapshot::Snapshot;
+use crate::recovery::snapshot::{Scan, Snapshot};
 use crate::recovery::walk::{Opened, open_segment};
-use crate::shared::{Desk, ShardShared, Shared, Start};
+use crate::shared::{ShardShared, Shared, Start};
 use crate::sync::Mutex;
-use crate::sync::atomic::AtomicU64;
 use crate::wakeup::Wakeup;
 use crate::{Log, Options, record};
 
@@ -72,6 +69,7 @@ pub(crate) fn open(
                 listing: layout.list()?,
                 runs: Vec::new(),
                 committed: Epoch(0),
+                reading: Scan::of(&options).reading(),
             };
             let next = next_manifest(&snapshot, &found.ends, &options);
             (ManifestWriter::create(layout.clone(), first)?, next, snapshot.listing)
@@ -95,23 +93,15 @@ pub(crate) fn open(
         layout.disk.create_dir(&folder).doing("create", &folder)?;
         let run_len = kept.sealed_len(record.shard);
         let wakeup = Arc::new(Wakeup::default());
-        let first = (current.first_batch.before(), current.first_seq.before());
-        shards.push(ShardShared {
-            shard: record.shard,
-            frontier: Frontier::new(record.shard, first.0, first.1),
-            wakeup: Arc::clone(&wakeup),
-            segments: SegmentQueue::new(
-                record.shard,
-                current.first_segment,
-                leftovers,
-                run_len,
-                wakeup,
-            ),
-            start: Start { first_batch: current.first_batch, first_seq: current.first_seq },
-            desk: Mutex::new(Desk::default()),
-            meter: Meter::default(),
-            cuts: AtomicU64::new(0),
-        });
+        let segments = SegmentQueue::new(
+            record.shard,
+            current.first_segment,
+            leftovers,
+            run_len,
+            Arc::clone(&wakeup),
+        );
+        let start = Start { first_batch: current.first_batch, first_seq: current.first_seq };
+        shards.push(ShardShared::new(record.shard, start, segments, wakeup));
     }
     layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
     let ids: Vec<ShardId> = shards.iter().map(|shard| shard.shard).collect();

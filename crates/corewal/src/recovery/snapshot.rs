@@ -17,6 +17,7 @@ use crate::recovery::report::{LeftOut, Report, RunEnd, ShardReport};
 use crate::recovery::shard_reader::Spans;
 use crate::recovery::stream::{Selection, ShardStream, Span};
 use crate::recovery::walk::{Opened, open_segment};
+use crate::recovery::window::Reading;
 use crate::{Options, Preparing};
 
 /// Whether files are synced before they are judged.
@@ -44,6 +45,14 @@ impl Scan {
             Preparing::Manual => Self::InTurn,
         }
     }
+
+    /// When the shards' files are read.
+    pub(crate) fn reading(self) -> Reading {
+        match self {
+            Self::AtOnce => Reading::Ahead,
+            Self::InTurn => Reading::Inline,
+        }
+    }
 }
 
 /// A log that was judged sound.
@@ -54,6 +63,8 @@ pub(crate) struct Snapshot {
     /// Facts and ending of every current run, by shard.
     pub(crate) runs: Vec<(RunFacts, Ending)>,
     pub(crate) committed: Epoch,
+    /// When its streams are read.
+    pub(crate) reading: Reading,
 }
 
 /// Damage in a shard, with the manifest under which it was seen.
@@ -115,6 +126,7 @@ impl Snapshot {
                 record,
                 current,
                 segments: listing.segments(record.shard),
+                reading: scan.reading(),
             });
         }
         let gather = |plan: RunPlan<'_>| {
@@ -157,7 +169,7 @@ impl Snapshot {
             record.barrier.max(found.map_or(Epoch(0), |(facts, _)| facts.barrier))
         });
         let committed = judge::committed(manifest.committed_epoch, barriers);
-        Ok(Self { manifest, listing, runs, committed })
+        Ok(Self { manifest, listing, runs, committed, reading: scan.reading() })
     }
 
     /// The shards' streams, up to their ends.
@@ -173,6 +185,7 @@ impl Snapshot {
                 spans,
             )
             .select(selection)
+            .reading(self.reading)
         };
         self.manifest.shards.iter().map(stream).collect()
     }

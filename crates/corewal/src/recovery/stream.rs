@@ -15,6 +15,7 @@ use crate::layout::Layout;
 use crate::recovery::facts::LastBatch;
 use crate::recovery::report::LeftOut;
 use crate::recovery::walk::{Cursor, Step, Walker, first_batch};
+use crate::recovery::window::Reading;
 
 /// A stretch of a shard whose end is known.
 #[derive(Debug, Clone)]
@@ -122,6 +123,7 @@ pub(crate) struct ShardStream {
     /// The segments of the batches that were read.
     pieces: Vec<Piece>,
     selection: Selection,
+    reading: Reading,
     /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
     last: Option<LastBatch>,
     /// What is of a later epoch than is wanted.
@@ -164,6 +166,7 @@ impl ShardStream {
             read_len: 0,
             pieces: Vec::new(),
             selection: Selection::ALL,
+            reading: Reading::Inline,
             last: None,
             left_out: LeftOut::default(),
             is_held: false,
@@ -174,6 +177,12 @@ impl ShardStream {
     /// Delivers only what is selected.
     pub(crate) fn select(mut self, selection: Selection) -> Self {
         self.selection = selection;
+        self
+    }
+
+    /// Says when the device is asked for what comes next.
+    pub(crate) fn reading(mut self, reading: Reading) -> Self {
+        self.reading = reading;
         self
     }
 
@@ -390,6 +399,7 @@ impl ShardStream {
                     span.segments.clone(),
                     cursor,
                 )
+                .reading(self.reading)
             });
             if span.is_over(walker.cursor()) {
                 if span.last_batch == Span::OPEN_END {

@@ -11,7 +11,7 @@ use corewal_format::{
 
 use crate::error::{Doing, IoFault, Reason};
 use crate::layout::Layout;
-use crate::recovery::window::Window;
+use crate::recovery::window::{Reading, Window};
 
 /// A segment that was opened for reading.
 #[derive(Debug, Clone)]
@@ -201,6 +201,12 @@ impl Walker {
     /// Reads so many bytes at once, unless one batch needs more.
     pub(crate) fn read_ahead(&mut self, len: usize) {
         self.window.read_ahead(len);
+    }
+
+    /// Says when the device is asked for what comes next.
+    pub(crate) fn reading(mut self, reading: Reading) -> Self {
+        self.window = self.window.reading(reading);
+        self
     }
 
     /// Reads the place again at the next step.

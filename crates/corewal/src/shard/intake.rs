@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use corewal_disk::Block;
@@ -40,8 +39,6 @@ pub(crate) struct Intake {
     pub(super) next_seq: Seq,
     /// The last seq that was given out; those between it and the next one never are.
     pub(super) last_given: Seq,
-    /// Seqs of this incarnation that truncations cut off.
-    pub(super) voids: Vec<RangeInclusive<Seq>>,
     /// The last batch that has entries: what a vouch must cover.
     pub(super) last_entry_batch: BatchNumber,
     pub(super) epoch: Epoch,
@@ -73,7 +70,6 @@ impl Intake {
             next_batch: start.first_batch,
             next_seq: start.first_seq,
             last_given: start.first_seq.before(),
-            voids: Vec::new(),
             last_entry_batch: start.first_batch.before(),
             epoch: shared.epochs.first(),
             failure: None,

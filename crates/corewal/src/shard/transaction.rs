@@ -268,6 +268,8 @@ impl Transaction {
             return Err(EncodeError::custom("it grew while it was encoded").into());
         }
         self.reserve(needed.max(2 * held));
+        let held = self.block.as_ref().map_or(0, |block| block.len());
+        assert!(held >= needed, "what a batch has room for, its buffer has");
         Ok(())
     }
 

@@ -17,7 +17,6 @@ use crate::shard::flight::Flight;
 use crate::shard::intake::Intake;
 use crate::shard::turn::Drive;
 use crate::shared::{Shared, Start};
-use crate::sync::atomic::Ordering;
 
 /// What a [truncation](crate::ShardWriter::truncate_after) has cut off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,9 +106,8 @@ pub(super) fn truncate_after(
         forget(drive, intake, current, committed_in_manifest);
     }
     shared.kept().lower(this.shard, cut.last);
-    this.cuts.fetch_add(1, Ordering::Release);
     this.desk().durable = drive.flight.durable();
-    intake.voids.push(first..=last);
+    this.cut(first..=last);
     Ok(truncation)
 }
 

@@ -435,9 +435,7 @@ impl ShardWriter {
         if !is_ours {
             return Err(WaitError::NotGiven { stamp });
         }
-        if self.intake.voids.iter().any(|void| void.contains(&stamp.seq)) {
-            return Err(WaitError::Voided { stamp });
-        }
+        self.this().check_void(stamp)?;
         Ok(self.drive_to(stamp.seq)?)
     }
 

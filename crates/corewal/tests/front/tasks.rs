@@ -140,6 +140,38 @@ fn a_future_is_woken_once_by_the_turn_that_moves_the_frontier() {
     writer.close().unwrap();
 }
 
+/// The frontier does not go back, so it alone would call an entry durable that a truncation has cut off.
+#[test]
+fn a_future_of_an_entry_that_was_cut_off_says_so() {
+    in_bounded_time(|| {
+        let temp = temp_dir();
+        let mut log = open(Options::new(temp.path().join("log")));
+        let mut writer = log.take_seats().remove(0).sit().unwrap();
+        let kept = writer.append_bytes(Kind::PUT, b"kept").unwrap();
+        let cut = writer.append_bytes(Kind::PUT, b"cut").unwrap();
+        let mut early = log.durable(cut);
+        let waker = Waker::from(Arc::new(Unpark(thread::current(), AtomicU64::new(0))));
+        assert!(Pin::new(&mut early).poll(&mut Context::from_waker(&waker)).is_pending());
+        while log.prepare() {}
+        writer.truncate_after(kept.seq).unwrap();
+        let new = writer.append_bytes(Kind::PUT, b"instead").unwrap();
+        writer.wait(new).unwrap();
+        let is_voided = |told| matches!(told, Err(WaitError::Voided { stamp }) if stamp == cut);
+        assert!(is_voided(block_on(early)));
+        assert!(is_voided(block_on(log.durable(cut))));
+        assert!(is_voided(log.durable(cut).wait()));
+        assert!(is_voided(writer.wait(cut)));
+        assert!(!log.durable(cut).is_durable());
+        for stamp in [kept, new] {
+            assert!(log.durable(stamp).is_durable());
+            log.durable(stamp).wait().unwrap();
+            writer.wait(stamp).unwrap();
+        }
+        writer.close().unwrap();
+        assert!(is_voided(log.durable(cut).wait()), "also when the shard is closed");
+    });
+}
+
 /// Later entries are not woken by earlier ones.
 #[test]
 fn only_what_became_durable_is_woken() {

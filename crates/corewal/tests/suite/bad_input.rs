@@ -212,7 +212,9 @@ impl Victim {
         };
         let is_harmless = |finding: &Finding| match &finding.error {
             RecoverError::Damaged(damage) => {
-                finding.gap.is_none() && matches!(damage.reason, Reason::SegmentLen { .. })
+                let is_cut = matches!(damage.reason, Reason::SegmentLen { .. });
+                // In an ended run; in the one that is being written recovery refuses it.
+                is_cut && damage.witness.is_some() && finding.gap.is_none()
             }
             _ => false,
         };
