@@ -16,6 +16,7 @@ mod payload;
 mod prove;
 mod quantity;
 mod release;
+mod repair;
 mod replay;
 mod stat;
 mod stop;
@@ -43,6 +44,7 @@ enum Verb {
     Append(append::Append),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
+    Repair(repair::Repair),
     Verify(verify::Verify),
     Prove(prove::Prove),
     Dump(dump::Dump),
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
+        Verb::Repair(repair) => repair.run(),
         Verb::Verify(verify) => verify.run(),
         Verb::Prove(prove) => prove.run(),
         Verb::Dump(dump) => dump.run(),

@@ -63,9 +63,8 @@ impl From<RecoverError> for Trouble {
         match error {
             RecoverError::Locked { .. } => trouble.with("wait for it to end, then try again"),
             RecoverError::NoLog { .. } => trouble.with("`corewal append` makes one"),
-            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => {
-                trouble.with("nothing was changed; copy the directory before any repair")
-            }
+            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => trouble
+                .with("nothing was changed; `corewal repair --dry-run` says what can be saved"),
             _ => trouble,
         }
     }

@@ -408,6 +408,42 @@ impl BatchHeader {
         Some((view, at + entry.stride()))
     }
 
+    /// The entries of a damaged batch whose own checksums hold, for a salvage; `batch` are its bytes, as many as
+    /// there are. Lengths are followed, also those of entries that do not verify: what stands behind one that is
+    /// wrong is not found.
+    pub fn intact_entries<'a>(
+        &self,
+        log: LogId,
+        batch: &'a [u8],
+    ) -> impl Iterator<Item = EntryView<'a>> + use<'a> {
+        let (header, seed) = (*self, self.seed(log));
+        let body_end = batch.len().min(BATCH_HEADER_LEN.saturating_add(self.body_len as usize));
+        let mut rest = batch.get(BATCH_HEADER_LEN..body_end).unwrap_or_default();
+        let mut left = self.entry_count;
+        core::iter::from_fn(move || {
+            while left > 0 {
+                let (entry, crc) = EntryHeader::parse(rest)?;
+                if entry.len > header.body_len {
+                    return None;
+                }
+                let end = ENTRY_HEADER_LEN + entry.len as usize;
+                let bytes = rest.get(..end)?;
+                rest = rest.get(entry.stride()..).unwrap_or_default();
+                left -= 1;
+                let holds = EntryHeader::crc(seed, bytes) == crc
+                    && entry.delta <= header.last_delta
+                    && has_room_for_timestamp(&entry);
+                if holds {
+                    let seq = Seq(header.first_seq.0 + u64::from(entry.delta));
+                    let stamp = Stamp { epoch: header.epoch, seq, shard: header.shard };
+                    let bytes = &bytes[ENTRY_HEADER_LEN..];
+                    return Some(EntryView { stamp, kind: entry.kind, flags: entry.flags, bytes });
+                }
+            }
+            None
+        })
+    }
+
     fn check_entry(
         &self,
         index: u32,
@@ -440,6 +476,11 @@ impl BatchHeader {
             if holds { Ok(()) } else { Err(BodyFault::Impossible { index, what }) }
         })
     }
+}
+
+/// Whether the timestamp that the flags speak of has room in the payload.
+fn has_room_for_timestamp(entry: &EntryHeader) -> bool {
+    !entry.flags.contains(EntryFlags::TIMESTAMP) || entry.len >= 16
 }
 
 /// A batch whose every byte was verified.

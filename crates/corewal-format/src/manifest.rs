@@ -423,6 +423,15 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Whether a reader would take it: what [`encode`](Self::encode) asserts. For those who put a manifest together
+    /// from what they found on a disk.
+    ///
+    /// # Errors
+    /// [`ManifestFault::Impossible`].
+    pub fn validate(&self) -> Result<(), ManifestFault> {
+        self.check().map_err(ManifestFault::Impossible)
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let checkpoint_epoch = self.checkpoint.as_ref().map_or(Epoch(0), |it| it.epoch);
         let room = |number: u64| number < u64::MAX;

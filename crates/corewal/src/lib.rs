@@ -141,6 +141,7 @@ pub use options::TomlError;
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};
 pub use producer::{Admission, Pinned, Pinning, Producer};
 pub use record::{AccessError, EncodeError, Encoder, Record, Room};
+pub use recovery::salvage;
 pub use recovery::{
     Entry, Fence, LeftOut, LogReader, Recovery, ReplayError, Report, RunEnd, ShardReader,
     ShardReplay, ShardReport, StateMachine, Tail,

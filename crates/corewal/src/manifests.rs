@@ -69,7 +69,10 @@ pub(crate) fn faults(layout: &Layout, listing: &Listing) -> Vec<RecoverError> {
 }
 
 /// The manifest in the slot of `slot`'s parity; `None` if there is no file.
-fn read_slot(layout: &Layout, slot: Generation) -> Result<Option<Manifest>, RecoverError> {
+pub(crate) fn read_slot(
+    layout: &Layout,
+    slot: Generation,
+) -> Result<Option<Manifest>, RecoverError> {
     let path = layout.manifest(slot);
     let file = match layout.disk.open(&path, Open::READ.direct()) {
         Ok(file) => file,

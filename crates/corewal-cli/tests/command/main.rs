@@ -8,6 +8,7 @@ mod doctor;
 mod full_disk;
 mod inspect;
 mod live;
+mod repair;
 mod replay;
 mod support;
 mod tools;

@@ -115,3 +115,10 @@ impl ReadAhead {
         }
     }
 }
+
+impl Drop for ReadAhead {
+    /// No read is under way when the files may be removed. The thread ends by itself.
+    fn drop(&mut self) {
+        self.forget();
+    }
+}

@@ -14,6 +14,7 @@
 //! | `seek`, `shard_reader` | one shard from any seq on |
 //! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
+//! | `salvage` | what a damaged log still holds |
 
 mod ahead;
 mod facts;
@@ -24,6 +25,7 @@ mod reader;
 mod replay;
 mod report;
 mod runs;
+pub mod salvage;
 mod seek;
 mod shard_reader;
 mod snapshot;
