@@ -5,6 +5,8 @@
 //! | `history` | what is done, as data: drawn from a seed, and shown for replay |
 //! | `world` | doing it: lives of the engine, the ledger beside it, what is checked between lives |
 //! | `session` | one open log with its writers, and what it shows after every call |
+//! | `appending` | what a session appends, and when that may be refused |
+//! | `beside` | reading beside its writers |
 //! | `cutting` | what a session cuts off and observes |
 //! | `releasing` | what a session lets go of |
 //! | `payload` | what entries are made of |
@@ -18,6 +20,8 @@
 //! it. A world goes through several, one after the other.
 
 mod anatomy;
+mod appending;
+mod beside;
 mod cutting;
 mod damage;
 mod finding;

@@ -5,21 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Epoch, EpochError, Incarnation, Kind, Log, Pin, PinFrom, SegmentNumber, Seq,
-    ShardId, ShardWriter, Stamp, Standing, StateMark, Tail, TailError, Turn,
+    AppendError, Epoch, EpochError, Incarnation, Log, Pin, PinFrom, SegmentNumber, Seq, ShardId,
+    ShardWriter, Stamp, StateMark, Tail, Turn,
 };
 use corewal_disk::sim::SimDisk;
 use corewal_format::{HEADER_BLOCKS, ShardRecord};
 
 use crate::sim::Finding;
 use crate::sim::anatomy::{Anatomy, Seal, Seals};
-use crate::sim::history::{Geometry, VOUCH_AFTER};
+use crate::sim::history::VOUCH_AFTER;
 use crate::sim::payload::BatchSpot;
-use crate::sim::reading::{Unread, read};
 use crate::{Ledger, Violation};
 
 /// More turns than anything takes.
-const PATIENCE: usize = 2_000;
+pub(super) const PATIENCE: usize = 2_000;
 
 /// Why a life ends early.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub(crate) struct Desk {
     pub(crate) shard: ShardId,
     pub(super) writer: Option<ShardWriter>,
     /// The first epoch that it has not closed.
-    epoch: Epoch,
+    pub(super) epoch: Epoch,
     /// The frontier before anything was appended.
     pub(super) began: Seq,
     pub(super) acknowledged: Seq,
@@ -81,69 +80,18 @@ pub(crate) struct Desk {
     /// The last stamp that was observed.
     pub(super) observed: Option<Stamp>,
     /// Vouches and the open epoch when the last entry was accepted: the reserve was free then.
-    reserved: Option<(u64, Epoch)>,
+    pub(super) reserved: Option<(u64, Epoch)>,
     seals: Vec<Seal>,
     /// Follow the shard, from inside and from outside, since the log was first read beside its writers.
-    tails: Option<[Tail; 2]>,
+    pub(super) tails: Option<[Tail; 2]>,
     /// Where they begin: behind what was released.
-    tails_from: Seq,
-}
-
-/// How an atomic group is appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GroupWay {
-    /// All at once.
-    Batch,
-    /// Entry by entry, apart from the log.
-    Transaction,
+    pub(super) tails_from: Seq,
 }
 
 /// What a call was made of.
 pub(super) struct Before {
     seq: Seq,
     committed: Epoch,
-}
-
-impl Desk {
-    /// Reads on with both tails; what is wrong, if anything.
-    fn read_tails(
-        &mut self,
-        log: &Log,
-        geometry: &Geometry,
-        disk: &Arc<SimDisk>,
-    ) -> Result<Option<String>, TailError> {
-        if self.tails.is_none() {
-            let inside = log.tail(self.shard, self.tails_from)?;
-            let outside = Log::follow(geometry.options(disk), self.shard, self.tails_from)?;
-            self.tails = inside.zip(outside).map(|(inside, outside)| [inside, outside]);
-        }
-        let Some(tails) = &mut self.tails else { return Ok(Some("is not there".into())) };
-        for tail in tails.iter_mut() {
-            loop {
-                let from = tail.position();
-                let Some(entry) = tail.try_next()? else { break };
-                let (stamp, seq) = (entry.stamp(), entry.stamp().seq);
-                // What an earlier life has left is durable, and above no frontier of this one.
-                if seq < from || seq > self.acknowledged {
-                    return Ok(Some(format!("gives seq {seq} at {from}")));
-                }
-                if log.standing(stamp) == Standing::Voided {
-                    return Ok(Some(format!("gives seq {seq}, which was cut off")));
-                }
-            }
-        }
-        let [inside, _] = tails;
-        // A vouch behind a seq that was observed moves the frontier without any entry.
-        let shown = |stamp: &&Stamp| stamp.seq > self.began && stamp.seq <= self.acknowledged;
-        let last = self.given.iter().rev().find(shown);
-        let is_behind = last.is_some_and(|last| inside.position() <= last.seq);
-        Ok(is_behind.then(|| format!("stops at {}", inside.position())))
-    }
-
-    /// What has been taken of the reserve.
-    fn usage(&self) -> Option<(u64, Epoch)> {
-        self.writer.as_ref().map(|writer| (writer.stats().vouches, self.epoch))
-    }
 }
 
 impl<'a> Session<'a> {
@@ -284,157 +232,6 @@ impl<'a> Session<'a> {
                 }
                 Err(stop)
             }
-        }
-    }
-
-    /// Appends an entry; false if there was no room for it.
-    pub(crate) fn append(&mut self, shard: u16, payload: &[u8]) -> Result<bool, Stop> {
-        let append = |writer: &mut ShardWriter| writer.append_bytes(Kind::PUT, payload);
-        self.append_by(shard, Kind::PUT, payload, append)
-    }
-
-    /// Appends an entry in some way.
-    pub(super) fn append_by(
-        &mut self,
-        shard: u16,
-        kind: Kind,
-        payload: &[u8],
-        append: impl FnOnce(&mut ShardWriter) -> Result<Stamp, AppendError>,
-    ) -> Result<bool, Stop> {
-        let index = self.desk(shard);
-        let before = self.before(index);
-        let Some(writer) = &mut self.desks[index].writer else { return Ok(false) };
-        *self.clock += 1;
-        let result = append(writer);
-        let has_failed = self.desks[index].has_failed;
-        match result {
-            Ok(stamp) => {
-                if has_failed {
-                    let what = format!("{stamp} was accepted");
-                    return Err(Finding::AfterFailure(stamp.shard, what).into());
-                }
-                if let Some(cause) = self.desks[index].observed.filter(|cause| *cause >= stamp) {
-                    return Err(Finding::from(Violation::StampsDescend(cause, stamp)).into());
-                }
-                self.ledger.appended(*self.clock, stamp, kind, payload);
-                self.desks[index].given.push(stamp);
-                self.note(index, &before)?;
-                self.desks[index].reserved = self.desks[index].usage();
-                Ok(true)
-            }
-            Err(error) => self.refused(index, &before, has_failed, &error),
-        }
-    }
-
-    /// Appends entries as one atomic group; by a transaction, which is aborted once before, if it is said so.
-    pub(crate) fn append_group(
-        &mut self,
-        shard: u16,
-        payloads: &[Vec<u8>],
-        way: GroupWay,
-    ) -> Result<bool, Stop> {
-        let index = self.desk(shard);
-        let before = self.before(index);
-        let Some(writer) = &mut self.desks[index].writer else { return Ok(false) };
-        *self.clock += 1;
-        let puts = payloads.iter().map(|payload| (Kind::PUT, &payload[..]));
-        let result = match way {
-            GroupWay::Batch => writer.append_batch_bytes(puts),
-            GroupWay::Transaction => {
-                let mut transaction = writer.begin();
-                let mut add = |(kind, bytes)| transaction.append_bytes(kind, bytes);
-                let added = add((Kind::PUT, b"aborted"));
-                transaction.abort();
-                let mut add = |(kind, bytes)| transaction.append_bytes(kind, bytes);
-                let added = added.and_then(|()| puts.clone().try_for_each(&mut add));
-                added.and_then(|()| writer.commit(&mut transaction))
-            }
-        };
-        let has_failed = self.desks[index].has_failed;
-        match result {
-            Ok(group) => {
-                if has_failed {
-                    let what = format!("{} was accepted", group.first());
-                    return Err(Finding::AfterFailure(group.first().shard, what).into());
-                }
-                let entries: Vec<_> = group
-                    .stamps()
-                    .zip(payloads)
-                    .map(|(stamp, payload)| (stamp, Kind::PUT, &payload[..]))
-                    .collect();
-                self.ledger.appended_together(*self.clock, &entries);
-                self.desks[index].given.extend(group.stamps());
-                self.note(index, &before)?;
-                self.desks[index].reserved = self.desks[index].usage();
-                Ok(true)
-            }
-            Err(AppendError::GroupTooLarge { .. }) => self.note(index, &before).map(|()| false),
-            Err(error) => self.refused(index, &before, has_failed, &error),
-        }
-    }
-
-    /// An append was not accepted: is there a reason for it?
-    fn refused(
-        &mut self,
-        index: usize,
-        before: &Before,
-        has_failed: bool,
-        error: &AppendError,
-    ) -> Result<bool, Stop> {
-        match error {
-            AppendError::Full => self.note(index, before).map(|()| false),
-            AppendError::NoSpace(_) if self.excuses.full => {
-                self.note(index, before)?;
-                self.check_reserve(index)?;
-                Ok(false)
-            }
-            AppendError::NoSpace(_) | AppendError::NoSegment(_) if self.excuses.faults => {
-                self.note(index, before).map(|()| false)
-            }
-            AppendError::Failed(_) if has_failed => Ok(false),
-            error => {
-                let stop = self.trouble(error);
-                if let (Stop::Failed, AppendError::Failed(_)) = (&stop, error) {
-                    self.desks[index].has_failed = true;
-                    return Ok(false);
-                }
-                Err(stop)
-            }
-        }
-    }
-
-    /// On a full disk there is room for a barrier, if nothing was taken of the reserve since the last entry.
-    fn check_reserve(&mut self, index: usize) -> Result<(), Stop> {
-        let shard = u16::try_from(index).unwrap_or(0);
-        for _ in 0..PATIENCE {
-            let desk = &self.desks[index];
-            let is_free = desk.reserved.is_some() && desk.reserved == desk.usage();
-            if !is_free || desk.has_failed || self.excuses.faults {
-                return Ok(());
-            }
-            if self.close_epoch_or(index)? {
-                return Ok(());
-            }
-            // A prepared segment is taken, and blocks come back, in a turn.
-            let is_at_rest = matches!(self.turn(shard)?, Some(Turn::Idle(_)));
-            self.sleep(shard)?;
-            if is_at_rest && !self.close_epoch_or(index)? {
-                break;
-            }
-        }
-        Err(Finding::Stuck(format!("no room for a barrier of shard {shard}")).into())
-    }
-
-    /// Closes the epoch; whether it was closed, or may not be yet.
-    fn close_epoch_or(&mut self, index: usize) -> Result<bool, Stop> {
-        let before = self.before(index);
-        let Some(writer) = &mut self.desks[index].writer else { return Ok(true) };
-        let result = writer.close_epoch();
-        self.note(index, &before)?;
-        match result {
-            Ok(_) | Err(AppendError::EpochsAhead { .. }) => Ok(true),
-            Err(AppendError::Full | AppendError::NoSpace(_)) => Ok(false),
-            Err(error) => Err(self.trouble(&error)),
         }
     }
 
@@ -725,49 +522,6 @@ impl<'a> Session<'a> {
         let anatomy = Anatomy::of(&self.disk);
         for desk in &self.desks {
             anatomy.check_vouched(desk.shard, desk.acknowledged, self.committed)?;
-        }
-        Ok(())
-    }
-
-    /// A reader beside the writers sees a beginning of what was appended, with all that was acknowledged.
-    pub(crate) fn read_beside(&mut self, geometry: &Geometry) -> Result<(), Stop> {
-        *self.clock += 1;
-        let found = match Log::read(geometry.options(&self.disk)) {
-            Ok(mut reader) => read(&mut reader),
-            Err(error) => Err(Unread::Refused(error)),
-        };
-        match found {
-            Ok(found) => {
-                self.ledger.check(&found, *self.clock).map_err(Finding::from)?;
-                Ok(())
-            }
-            Err(Unread::Broken(violation)) => Err(Finding::from(violation).into()),
-            Err(Unread::Refused(_)) if self.excuses.faults => Ok(()),
-            Err(Unread::Refused(error)) => Err(self.trouble(&error)),
-        }
-    }
-
-    /// Tails give, in order, what is durable and nothing else; the one inside gives all of it.
-    pub(crate) fn read_tails(&mut self, geometry: &Geometry) -> Result<(), Stop> {
-        if self.excuses.faults {
-            return Ok(());
-        }
-        for index in 0..self.desks.len() {
-            let desk = &mut self.desks[index];
-            let (shard, frontier) = (desk.shard, desk.acknowledged);
-            let outcome = desk.read_tails(&self.log, geometry, &self.disk);
-            match outcome {
-                // What a checkpoint has let go of is gone for tails too; they begin anew behind it.
-                Err(TailError::Released { released, .. }) if released >= desk.tails_from => {
-                    desk.tails = None;
-                    desk.tails_from = released.next();
-                }
-                Ok(Some(found)) => {
-                    return Err(Finding::Tail(shard, found, frontier).into());
-                }
-                Ok(None) => {}
-                Err(error) => return Err(self.trouble(&error)),
-            }
         }
         Ok(())
     }

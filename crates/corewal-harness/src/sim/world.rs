@@ -10,11 +10,12 @@ use corewal_disk::Disk;
 use corewal_disk::sim::{Cut, SimDisk};
 
 use crate::sim::anatomy::{Anatomy, Seals};
+use crate::sim::appending::GroupWay;
 use crate::sim::damage::{self, Damage};
 use crate::sim::history::{CutPlan, End, Geometry, History, Keep, Lie, LifePlan, Op};
 use crate::sim::payload::{image, payload};
 use crate::sim::reading::{Unread, read};
-use crate::sim::session::{Excuses, GroupWay, Session, Stop};
+use crate::sim::session::{Excuses, Session, Stop};
 use crate::sim::{DIR, Finding};
 use crate::{Ledger, Recovered, Rng, Violation};
 

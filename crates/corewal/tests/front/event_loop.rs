@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewal::{Kind, Options, Turn};
+use corewal::{Kind, Options, ShardWriter, Turn};
 
 use super::slow::GatedDisk;
 use super::{PATIENCE, engines, in_bounded_time, open, temp_dir};
@@ -94,36 +94,40 @@ fn an_idle_writer_sleeps_until_its_limit_and_a_request_wakes_it() {
     });
 }
 
-/// A shard that sleeps vouches for the epoch that another one commits, although nothing of its own happens.
+/// A shard that has nothing to do vouches for the epoch that another one commits: the commit raises its alarm.
 #[test]
 fn a_commit_wakes_idle_shards_for_their_vouch() {
     in_bounded_time(|| {
         let temp = temp_dir();
         let options = Options::new(temp.path().join("log")).shards(2).vouch_after(Duration::ZERO);
         let mut log = open(options);
-        let seats: Vec<_> = log.take_seats();
-        let mut seats = seats.into_iter();
-        let (mut first, second) = (seats.next().unwrap().sit().unwrap(), seats.next().unwrap());
-        let (ready, idle) = std::sync::mpsc::channel();
-        let sleeper = std::thread::spawn(move || {
-            let mut second = second.sit().unwrap();
-            second.close_epoch().unwrap();
-            second.sync().unwrap();
-            ready.send(()).unwrap();
-            while second.stats().vouches == 0 {
-                match second.turn().unwrap() {
+        let seats = log.take_seats();
+        let mut writers: Vec<_> = seats.into_iter().map(|seat| seat.sit().unwrap()).collect();
+        let mut first = writers.remove(0);
+        let mut idle = writers.remove(0);
+        let rest = |writer: &mut ShardWriter| {
+            loop {
+                match writer.turn().unwrap() {
                     Turn::Again => {}
-                    Turn::Sleep => second.sleep(None).unwrap(),
-                    Turn::Idle(limit) => second.sleep(limit).unwrap(),
+                    Turn::Sleep => writer.sleep(None).unwrap(),
+                    Turn::Idle(limit) if limit.is_none() => return,
+                    Turn::Idle(limit) => writer.sleep(limit).unwrap(),
                 }
             }
-            second.close().unwrap();
-        });
-        idle.recv().unwrap();
+        };
+        idle.close_epoch().unwrap();
+        rest(&mut idle);
+        let before = idle.stats().vouches;
         let epoch = first.close_epoch().unwrap();
         first.wait_epoch(epoch).unwrap();
-        sleeper.join().unwrap();
+        let start = Instant::now();
+        let limit = Duration::from_secs(10);
+        idle.sleep(Some(limit)).unwrap();
+        assert!(start.elapsed() < limit, "it was not woken");
+        rest(&mut idle);
+        assert_eq!(idle.stats().vouches, before + 1, "the committed epoch is vouched for");
         first.close().unwrap();
+        idle.close().unwrap();
     });
 }
 
