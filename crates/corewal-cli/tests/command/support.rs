@@ -145,8 +145,8 @@ pub(crate) fn lines(text: &[u8]) -> Vec<&[u8]> {
 
 /// 20,000 flights, a JSON object in each line.
 pub(crate) fn flights() -> (String, Vec<u8>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join("benches/data/flights-20k.ndjson");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = crates.join("corewal-stream/data/flights-20k.ndjson");
     let bytes = std::fs::read(&path).expect("the flights are there");
     (path.into_os_string().into_string().expect("the path is text"), bytes)
 }
