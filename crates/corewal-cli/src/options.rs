@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use corewal::{Engine, Options, SyncMethod};
+use corewal::inspect::Shape;
+use corewal::{Engine, Options, RecoverError, SyncMethod};
 
 use crate::quantity::parse_size;
 use crate::trouble::{Exit, Trouble};
@@ -130,6 +131,15 @@ impl Tuning {
             format!("--depth={}", self.depth),
         ];
         arguments.map(OsString::from).into()
+    }
+}
+
+/// What somebody else's log is opened with: its segments stay as they are.
+pub(crate) fn of_the_log(place: &Place) -> Result<Options, Trouble> {
+    let options = Options::new(&place.dir);
+    match Shape::read(&options)? {
+        None => Err(RecoverError::NoLog { dir: place.dir.clone() }.into()),
+        Some(shape) => Ok(options.shape(&shape)),
     }
 }
 

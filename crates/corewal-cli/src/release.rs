@@ -6,7 +6,7 @@ use clap::Args;
 use corewal::{Epoch, Log, Options, Released, Seq, ShardId, inspect};
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, Tuning};
+use crate::options::{Place, of_the_log};
 use crate::trouble::{Exit, Trouble, quiet};
 
 /// Let go of the oldest segments: those of which the entries are held elsewhere, or not needed any more.
@@ -42,9 +42,6 @@ pub(crate) struct Release {
 
     #[command(flatten)]
     consent: Consent,
-
-    #[command(flatten)]
-    tuning: Tuning,
 }
 
 const HELP: &str = "\
@@ -66,17 +63,14 @@ impl Release {
             return Err(Trouble::new(Exit::Usage, text));
         }
         let dir = self.place.dir.display();
-        let question = match (self.checkpoint, self.before, self.shard) {
-            (Some(epoch), _, _) => format!("Let go of every entry up to epoch {epoch} in {dir}?"),
-            (_, Some(seq), Some(shard)) => {
-                format!("Let go of every entry of shard {shard} below seq {seq} in {dir}?")
-            }
+        let what = match (self.checkpoint, self.before, self.shard) {
+            (Some(epoch), _, _) => format!("up to epoch {epoch}"),
+            (_, Some(seq), Some(shard)) => format!("of shard {shard} below seq {seq}"),
             _ => unreachable!("clap requires one of both"),
         };
+        let question = format!("Let go of every entry {what} in {dir}? This cannot be undone.");
         confirm(self.consent, &question)?;
-        let active = manifest.shards.iter().filter(|it| it.active).count();
-        let active = u16::try_from(active).unwrap_or(u16::MAX).max(1);
-        let log = Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
+        let log = Log::recover(of_the_log(&self.place)?)?.open()?;
         let released = match (self.checkpoint, self.before, self.shard) {
             (Some(epoch), _, _) => {
                 let bytes = self.bytes.as_deref().unwrap_or_default();

@@ -6,7 +6,7 @@ use clap::Args;
 use corewal::{AppendError, Log, Options, RecoverError, Seq, ShardId, TruncateError, inspect};
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, Tuning};
+use crate::options::{Place, of_the_log};
 use crate::trouble::{Trouble, quiet};
 
 /// Cut off the end of a shard: no recovery delivers it again, and its seqs are never given out again.
@@ -29,9 +29,6 @@ pub(crate) struct Truncate {
 
     #[command(flatten)]
     consent: Consent,
-
-    #[command(flatten)]
-    tuning: Tuning,
 }
 
 const HELP: &str = "\
@@ -50,12 +47,11 @@ impl Truncate {
             return Err(Trouble::world(format_args!("the log has no active shard {shard}")));
         }
         let dir = self.place.dir.display();
-        let question = format!("Cut off every entry of shard {shard} above seq {seq} in {dir}?");
+        let question = format!(
+            "Cut off every entry of shard {shard} above seq {seq} in {dir}? This cannot be undone."
+        );
         confirm(self.consent, &question)?;
-        let active = manifest.shards.iter().filter(|it| it.active).count();
-        let active = u16::try_from(active).unwrap_or(u16::MAX);
-        let mut log =
-            Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
+        let mut log = Log::recover(of_the_log(&self.place)?)?.open()?;
         let seat = log.take_seats().into_iter().find(|seat| seat.shard() == shard);
         let mut writer = seat.expect("an active shard has a seat").sit()?;
         let truncation = loop {

@@ -1,5 +1,6 @@
 //! Following, releasing, torturing; manuals and pages.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -89,6 +90,49 @@ fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let ran = place.run("release", &["--yes", "--checkpoint", "35"]);
     assert_eq!(ran.code, CODE_USAGE);
     assert!(ran.error().contains("--bytes"), "{}", ran.stderr);
+    assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
+}
+
+/// Size, block size and schema of the segments that an incarnation has made.
+fn shape(place: &Place, incarnation: u64) -> BTreeSet<[u64; 3]> {
+    let document = place.inspect();
+    let segments = document["segments"].as_array().expect("segments").iter();
+    segments
+        .filter(|it| it["incarnation"] == incarnation)
+        .map(|it| {
+            ["bytes", "block_bytes", "schema"].map(|name| it[name].as_u64().expect("a number"))
+        })
+        .collect()
+}
+
+#[test]
+fn who_opens_a_log_by_hand_does_not_change_its_shape() {
+    let place = Place::new();
+    let options = "block_len = 8192\nsegment_len = 131072\nfirst_segment_len = 65536\nschema = 77\n\
+                   write_len = 16384\nmax_batch = 65536\nmax_record = 4096\npipeline_bound = 3\nshards = 2\n";
+    let options = place.file("options.toml", options.as_bytes());
+    let input: Vec<String> = (0..400).map(|number| format!("line {number:0200}")).collect();
+    let input = place.file("lines", input.join("\n").as_bytes());
+    place.good("append", &["--options", &options, "--epoch-every", "10", &input]);
+    let as_appended = BTreeSet::from([[131_072, 8192, 77], [65_536, 8192, 77]]);
+    assert_eq!(shape(&place, 1), as_appended);
+
+    let commands: [(&str, &[&str]); 3] = [
+        ("release", &["--yes", "--checkpoint", "20"]),
+        ("release", &["--yes", "--shard", "1", "--before", "150"]),
+        ("truncate", &["--yes", "--shard", "0", "--after", "100000"]),
+    ];
+    for (incarnation, (verb, args)) in (2..).zip(commands) {
+        place.good(verb, args);
+        // How many segments it prepares before it ends is a matter of time; the first one always.
+        let now = shape(&place, incarnation);
+        assert!(now.contains(&[65_536, 8192, 77]), "{verb}: {now:?}");
+        assert!(now.is_subset(&as_appended), "{verb}: {now:?}");
+    }
+    let document = place.inspect();
+    assert_eq!(document["manifest"]["pipeline_bound"], 3);
+    let shards = document["manifest"]["shards"].as_array().expect("shards");
+    assert_eq!(shards.iter().filter(|it| it["active"] == true).count(), 2);
     assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
 }
 
