@@ -68,9 +68,12 @@ pub(crate) fn found(survey: &Survey, place: &Place) -> Result<(), Trouble> {
     let places = if count == 1 { "place is" } else { "places are" };
     let dir = place.dir.display();
     let trouble = Trouble::new(Exit::Damage, format_args!("{count} {places} damaged in {dir}"));
-    Err(trouble.with(format_args!(
-        "nothing was changed; `corewal repair --dir {dir} --dry-run` says what can be saved"
-    )))
+    Err(match survey.findings().is_empty() {
+        true => trouble.with("nothing is lost and nothing is to be repaired, but look at the disk"),
+        false => trouble.with(format_args!(
+            "nothing was changed; `corewal repair --dir {dir} --dry-run` says what can be saved"
+        )),
+    })
 }
 
 fn is_good(survey: &Survey, shard: &SurveyedShard) -> bool {

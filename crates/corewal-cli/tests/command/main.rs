@@ -6,6 +6,7 @@ mod damage;
 mod demo;
 mod doctor;
 mod full_disk;
+mod harms;
 mod inspect;
 mod live;
 mod repair;

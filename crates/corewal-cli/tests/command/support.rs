@@ -157,3 +157,18 @@ pub(crate) fn flip(path: &Path, at: usize) {
     bytes[at] ^= 0x10;
     std::fs::write(path, bytes).expect("the file is written");
 }
+
+/// The bytes of every file below a directory, without those that change by opening the log.
+pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !["LOCK", "MANIFEST-next"].iter().any(|it| path.ends_with(it)) {
+            let bytes = std::fs::read(&path).expect("a file");
+            found.push((path, bytes));
+        }
+    }
+    found
+}

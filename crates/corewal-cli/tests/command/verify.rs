@@ -1,7 +1,7 @@
 //! Logs that are damaged in known ways, and what `verify`, `prove`, `dump` and `stat` say of them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -50,94 +50,6 @@ fn batches(place: &Place) -> [(usize, usize); 2] {
         (number("at"), number("bytes"))
     };
     [place(2), place(3)]
-}
-
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = fs::read(path).expect("the file is there");
-    change(&mut bytes);
-    fs::write(path, bytes).expect("the file is written");
-}
-
-/// One way to damage a log, by the kind that `verify` calls it.
-type Harm = (&'static str, fn(&Place));
-
-const HARMS: [Harm; 13] = [
-    ("batch-header", |place| flip(&segment(place, 0, 2), batches(place)[0].0 + 40)),
-    ("batch-body", |place| flip(&segment(place, 0, 2), batches(place)[0].0 + 200)),
-    ("batch-zeroed", |place| {
-        let (at, len) = batches(place)[0];
-        change(&segment(place, 0, 2), |bytes| bytes[at..at + len].fill(0));
-    }),
-    ("batch-misplaced", |place| {
-        let [(at, _), (from, len)] = batches(place);
-        change(&segment(place, 0, 2), |bytes| {
-            let copy = bytes[from..from + len].to_vec();
-            bytes[at..at + copy.len()].copy_from_slice(&copy);
-        });
-    }),
-    ("segment-missing", |place| fs::remove_file(segment(place, 0, 2)).expect("it is there")),
-    ("segment-header", |place| {
-        for at in [20, 4096 + 20] {
-            flip(&segment(place, 0, 2), at);
-        }
-    }),
-    ("header-copy", |place| flip(&segment(place, 0, 2), 20)),
-    ("segment-length", |place| {
-        let file = fs::OpenOptions::new().write(true).open(segment(place, 0, 2));
-        file.expect("it is there").set_len(20 << 10).expect("it is cut");
-    }),
-    ("segment-of-other-log", |place| {
-        let other = log();
-        fs::copy(segment(&other, 0, 2), segment(place, 0, 2)).expect("it is copied");
-    }),
-    ("segment-misnamed", |place| {
-        fs::copy(segment(place, 0, 3), segment(place, 0, 2)).expect("it is copied");
-    }),
-    ("manifest-missing", |place| {
-        fs::remove_file(place.path("log/MANIFEST-0")).expect("it is there");
-    }),
-    ("manifest-broken", |place| flip(&place.path("log/MANIFEST-0"), 30)),
-    ("manifest-unrelated", |place| {
-        fs::copy(place.path("log/MANIFEST-1"), place.path("log/MANIFEST-0")).expect("it is copied");
-    }),
-];
-
-#[test]
-fn every_kind_of_damage_is_named_and_what_it_costs() {
-    for (kind, harm) in HARMS {
-        let place = log();
-        let all = lines(&place.good("dump", &["--format", "tsv"])).len();
-        harm(&place);
-        let (ran, document) = verify(&place);
-        assert_eq!(ran.code, CODE_DAMAGE, "{kind}: {document}");
-        assert_eq!(document["good"], false, "{kind}");
-        let found = document["damage"].as_array().expect("damage");
-        let of_kind: Vec<_> = found.iter().filter(|it| it["kind"] == kind).collect();
-        assert!(!of_kind.is_empty(), "{kind}: {document}");
-        let text = place.run("verify", &[]);
-        assert_eq!(text.code, CODE_DAMAGE);
-        let told = String::from_utf8_lossy(&text.stdout).contains(&format!("damage [{kind}] "));
-        assert!(told, "{kind}: {:?}", text.stdout);
-        if kind.starts_with("manifest") {
-            continue;
-        }
-        // What is not lost is dumped, and only that.
-        let lost: u64 = found
-            .iter()
-            .filter(|it| !it["lost"].is_null())
-            .map(|it| {
-                let seq = |name: &str| it["lost"][name].as_u64().expect("a seq");
-                seq("last_seq") + 1 - seq("first_seq")
-            })
-            .sum();
-        let dumped = place.run("dump", &["--format", "tsv"]);
-        assert_eq!(dumped.code, CODE_DAMAGE, "{kind}");
-        let left = lines(&dumped.stdout).len() as u64;
-        assert_eq!(left + lost, all as u64, "{kind}: {document}");
-        assert_eq!(lost == 0, kind == "header-copy", "{kind}: {document}");
-        assert_eq!(place.run("stat", &[]).code, CODE_DAMAGE, "{kind}");
-        assert_eq!(place.run("prove", &[]).code, CODE_DAMAGE, "{kind}");
-    }
 }
 
 #[test]
