@@ -116,6 +116,15 @@ impl Tuning {
         })
     }
 
+    /// Whether a ring of this engine may be used.
+    pub(crate) fn allows(&self, engine: Engine) -> bool {
+        match self.engine {
+            EngineName::Auto => true,
+            EngineName::Uring => engine == Engine::Uring,
+            EngineName::Blocking => engine == Engine::Blocking,
+        }
+    }
+
     /// The same options, for another process of this program.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         if let Some(file) = &self.file {

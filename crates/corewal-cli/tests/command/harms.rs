@@ -17,7 +17,9 @@ const BLOCK: usize = 4096;
 const BATCH_HEADER: usize = 112;
 /// Bytes of an entry's header.
 const ENTRY_HEADER: usize = 16;
-const SEGMENT_SIZE: [&str; 2] = ["--segment-size", "49152"];
+/// Segments of ten blocks, and no batch that only vouches, so that every batch has its place whatever the time.
+const OPTIONS: &str = "segment_len = 49152\nfirst_segment_len = 49152\nwrite_len = 40960\nmax_batch = 40960\n\
+                       max_record = 32768\nvouch_after = \"60 min\"\n";
 
 /// Two lives of a log of one shard, with segments of ten batches of an entry each: the first was closed, and its run
 /// has three segments; the second was killed, and has two.
@@ -33,8 +35,9 @@ struct Subject {
 impl Subject {
     fn new() -> Self {
         let place = Place::new();
+        let options = place.file("options.toml", OPTIONS.as_bytes());
         for (life, count) in [(0, 25), (1, 14)] {
-            let mut live = Live::start(&place, &SEGMENT_SIZE);
+            let mut live = Live::start(&place, &["--options", &options]);
             for number in 0..count {
                 live.write(&format!("{life} {number}\n"));
                 live.ack();
@@ -418,7 +421,8 @@ fn goes_on(subject: &Subject, name: &str, harm: &Harm) -> usize {
     let count = kept.len();
     assert_eq!(replayed(place), kept, "{name}");
     let input = place.file("more", b"last\n");
-    place.good("append", &[&SEGMENT_SIZE[..], &[&input]].concat());
+    let options = place.file("options.toml", OPTIONS.as_bytes());
+    place.good("append", &["--options", &options, &input]);
     kept.push("last".to_owned());
     assert_eq!(replayed(place), kept, "{name}");
     count

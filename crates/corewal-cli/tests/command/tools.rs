@@ -172,6 +172,23 @@ fn what_is_killed_loses_nothing() {
 }
 
 #[test]
+fn no_power_cut_of_a_recorded_run_loses_anything() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
+    let args = ["--seconds", "3", "--record", "--engine", "blocking", "--segment-size", "256KiB"];
+    let ran = place.run("torture", &[&args[..], &["--json"]].concat());
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+    assert_eq!(document["good"], true);
+    for count in ["runs", "cuts", "images"] {
+        let counted = document["recorded"][count].as_u64();
+        assert!(counted.is_some_and(|it| it > 0), "{document}");
+    }
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "its logs are removed");
+}
+
+#[test]
 fn every_command_has_examples_a_manual_page_and_completions() {
     let corewal = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_corewal")).args(args).output();
