@@ -94,7 +94,7 @@ Examples:
   corewal torture --dir /mnt/new-disk --seconds 600 --record
   corewal torture --dir . --seconds 3600 --shards 8 --engine blocking --segment-size 1MiB
 
-Exits 3 if anything is lost or wrong: then the log and the ledger of the last cycle are kept.";
+Exits 3 if anything is lost or wrong: then the log and the ledger of the last cycle, or the recorded run, are kept.";
 
 /// How long images of a run are recovered, also when the time is over.
 const LEAST: Duration = Duration::from_millis(200);
@@ -160,7 +160,7 @@ impl Torture {
             Err(Broken::Log(what)) => {
                 let trouble = Trouble::new(Exit::Damage, what);
                 let (seed, dir) = (self.seed, dir.display());
-                Err(trouble.with(format_args!("seed {seed}; the log and the ledger are in {dir}")))
+                Err(trouble.with(format_args!("seed {seed}; what there is of it is in {dir}")))
             }
         }
     }
@@ -282,15 +282,14 @@ impl Torture {
         let lost = if is_good { "0 lost" } else { "see the error" };
         writeln!(out, "{sent} lines sent, {acked} acknowledged, {lost}")?;
         match recorded {
+            _ if !is_good => Ok(()),
             None => writeln!(
                 out,
                 "shown: order, locking, recovery and restart under kills; not shown: power cuts, for a killed process \
                  loses nothing that the kernel has (--record does)"
             ),
             Some(recorded) => {
-                if is_good {
-                    writeln!(out, "{}", recorded.lines())?;
-                }
+                writeln!(out, "{}", recorded.lines())?;
                 writeln!(
                     out,
                     "shown: order, locking, recovery and restart under kills; by the images, that enough is synced, in the \
