@@ -109,7 +109,8 @@ fn is_blocking(corners: &[Corner<'_>]) -> bool {
 fn ways(bench: &Bench) -> Vec<Contest> {
     let corner = |engine: &str, method: &str, depth: u32| {
         let row = find(bench, engine, method, depth)("direct", "zero-filled")?;
-        Some(Corner { name: row.cell.way(), row })
+        let depth = if depth == 1 { String::new() } else { format!(", {depth} in flight") };
+        Some(Corner { name: format!("{}{depth}", row.cell.way()), row })
     };
     let pairs = [
         (

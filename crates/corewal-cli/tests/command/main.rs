@@ -9,6 +9,7 @@ mod full_disk;
 mod harms;
 mod inspect;
 mod live;
+mod operating;
 mod repair;
 mod replay;
 mod support;
