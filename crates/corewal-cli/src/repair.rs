@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use corewal::salvage::{self, Lost, Origin, Report, Restored, Restoring, Salvage, SalvageError};
-use corewal::{Kind, Options};
+use corewal::{Kind, Options, RecoverError, inspect};
 use serde_json::{Value, json};
 
 use crate::confirm::{Consent, confirm};
@@ -59,6 +59,10 @@ enum Outcome {
 
 impl Repair {
     pub(crate) fn run(self) -> Result<(), Trouble> {
+        // Before the lock, which would leave its file in a directory that is no log.
+        if let Ok(None) = inspect::manifest(&Options::new(&self.place.dir)) {
+            return Err(RecoverError::NoLog { dir: self.place.dir.clone() }.into());
+        }
         let plan = match salvage::plan(&Options::new(&self.place.dir)) {
             Ok(plan) => plan,
             Err(SalvageError::Sound) => return self.say(Outcome::Sound, None),
@@ -320,8 +324,7 @@ impl From<SalvageError> for Trouble {
             SalvageError::NoEvidence
             | SalvageError::Contradiction(_)
             | SalvageError::Remains(_)
-            | SalvageError::ManifestTooLarge(_)
-            | SalvageError::LaterVersion { .. } => Self::new(Exit::Damage, error),
+            | SalvageError::ManifestTooLarge(_) => Self::new(Exit::Damage, error),
             _ => Self::world(error),
         }
     }

@@ -138,8 +138,13 @@ impl Torture {
     pub(crate) fn run(self) -> Result<(), Trouble> {
         let started = Instant::now();
         let dir = self.place.dir.join(format!("corewal-torture-{}", std::process::id()));
-        fs::create_dir_all(&dir).map_err(|error| {
-            Trouble::world(format_args!("cannot create {}: {error}", dir.display()))
+        // Not its parents: a name that was mistyped must not become a directory on another disk.
+        fs::create_dir(&dir).map_err(|error| {
+            let trouble = Trouble::world(format_args!("cannot create {}: {error}", dir.display()));
+            match error.kind() {
+                io::ErrorKind::NotFound => trouble.with("make the directory first"),
+                _ => trouble,
+            }
         })?;
         let mut tally = Tally::default();
         let mut recorded = self.record.then(|| Recorded::new(&self.tuning, self.seed));

@@ -41,8 +41,11 @@ fn entries_of_a_damaged_batch_are_exported_one_by_one() {
 #[test]
 fn what_is_sound_or_no_log_is_left_alone() {
     let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
     let ran = place.run("repair", &["--dry-run"]);
     assert_eq!(ran.code, CODE_WORLD, "{}", ran.stderr);
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "nothing is left where no log is");
     let file = place.file("lines", b"one\n");
     place.good("append", &[&file]);
     let before = files(&place.path("log"));

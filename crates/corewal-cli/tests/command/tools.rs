@@ -161,6 +161,9 @@ fn a_page_draws_every_block_and_loads_nothing() {
 #[test]
 fn what_is_killed_loses_nothing() {
     let place = Place::new();
+    let ran = place.run("torture", &["--seconds", "1"]);
+    assert_eq!(ran.code, CODE_WORLD, "no directory is made up");
+    assert!(ran.error().ends_with("make the directory first"), "{}", ran.stderr);
     std::fs::create_dir(place.path("log")).expect("a directory");
     let ran = place.run("torture", &["--seconds", "3", "--segment-size", "256KiB", "--json"]);
     assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);

@@ -216,3 +216,61 @@ fn a_reader_that_has_seen_enough_is_no_trouble() {
         assert_eq!((ran.code, ran.stderr.as_str()), (CODE_GOOD, ""), "{verb}");
     }
 }
+
+/// CRC32C, bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
+}
+
+/// Says, under a right checksum, that the header is of version 2.
+fn into_version_2(header: &mut [u8]) {
+    let stored = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
+    assert_eq!(stored, crc(&header[12..]), "what is covered is known");
+    header[12] = 2;
+    let sum = crc(&header[12..]);
+    header[8..12].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn rewrite(path: &std::path::Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).expect("the file is there");
+    change(&mut bytes);
+    fs::write(path, bytes).expect("the file is written");
+}
+
+#[test]
+fn a_log_of_a_later_version_is_not_damaged() {
+    let of_manifests: fn(&Place) = |place| {
+        for name in ["log/MANIFEST-0", "log/MANIFEST-1"] {
+            rewrite(&place.path(name), |bytes| {
+                let len = u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes"));
+                into_version_2(&mut bytes[..len as usize]);
+            });
+        }
+    };
+    let of_a_segment: fn(&Place) = |place| {
+        rewrite(&segment(place, 0, 2), |bytes| {
+            for at in [0, 4096] {
+                into_version_2(&mut bytes[at..at + 128]);
+            }
+        });
+    };
+    for age in [of_manifests, of_a_segment] {
+        let place = log();
+        age(&place);
+        let before = crate::support::files(&place.path("log"));
+        for verb in ["replay", "verify", "stat", "prove", "dump", "inspect", "append", "repair"] {
+            let ran = place.run(verb, &[]);
+            assert_eq!(ran.code, CODE_WORLD, "{verb}: {}", ran.stderr);
+            assert!(ran.error().contains("later version"), "{verb}: {}", ran.stderr);
+            let hint = ran.error().contains("or a later one") || verb == "repair";
+            assert!(hint && !ran.stderr.contains("corewal repair"), "{verb}: {}", ran.stderr);
+        }
+        let (_, document) = verify(&place);
+        assert_eq!(document["damage"][0]["kind"], "later-version", "{document}");
+        assert_eq!(crate::support::files(&place.path("log")), before);
+    }
+}
