@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use corewal::{Epoch, Log, Options, Released, Seq, ShardId, inspect};
+use serde_json::{Value, json};
 
 use crate::confirm::{Consent, confirm};
 use crate::options::{Place, of_the_log};
@@ -42,6 +43,10 @@ pub(crate) struct Release {
 
     #[command(flatten)]
     consent: Consent,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 const HELP: &str = "\
@@ -54,6 +59,11 @@ impl Release {
         let Some(manifest) = inspect::manifest(&Options::new(&self.place.dir))? else {
             return Err(corewal::RecoverError::NoLog { dir: self.place.dir.clone() }.into());
         };
+        if let Some(shard) = self.shard
+            && manifest.shard(ShardId(shard)).is_none()
+        {
+            return Err(Trouble::world(format_args!("the log has no shard {shard}")));
+        }
         let last = manifest.checkpoint.as_ref();
         if self.checkpoint.is_some()
             && self.bytes.is_none()
@@ -82,8 +92,24 @@ impl Release {
         let closed = log.close();
         let released = released.map_err(Trouble::world)?;
         closed?;
-        show(&released).or_else(quiet).map_err(|error| Trouble::output(&error))
+        let shown = if self.json { print(&document(&released)) } else { show(&released) };
+        shown.or_else(quiet).map_err(|error| Trouble::output(&error))
     }
+}
+
+fn print(document: &Value) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{document}")
+}
+
+fn document(released: &Released) -> Value {
+    let shards = released.shards.iter();
+    let shards = shards.map(|(shard, seq)| json!({ "shard": shard.0, "released_seq": seq.0 }));
+    json!({
+        "shards": shards.collect::<Value>(),
+        "segments": released.segments,
+        "spared": released.spared,
+        "unremoved": released.unremoved.as_ref().map(ToString::to_string),
+    })
 }
 
 fn show(released: &Released) -> io::Result<()> {

@@ -81,9 +81,8 @@ impl Repair {
             show(&mut io::stderr().lock(), plan.report())
                 .map_err(|error| Trouble::output(&error))?;
         }
-        confirm(self.consent, "Repair the log as shown?").map_err(|trouble| {
-            trouble.with("the log is damaged, and nothing was changed").exiting(Exit::Damage)
-        })?;
+        confirm(self.consent, "Repair the log as shown?")
+            .map_err(|trouble| trouble.with("the log is still damaged").exiting(Exit::Damage))?;
         let report = plan.carry_out()?;
         self.say(Outcome::Repaired, Some(&report))
     }

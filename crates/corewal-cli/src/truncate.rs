@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use corewal::{AppendError, Log, Options, RecoverError, Seq, ShardId, TruncateError, inspect};
+use serde_json::json;
 
 use crate::confirm::{Consent, confirm};
 use crate::options::{Place, of_the_log};
@@ -29,6 +30,10 @@ pub(crate) struct Truncate {
 
     #[command(flatten)]
     consent: Consent,
+
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 const HELP: &str = "\
@@ -73,6 +78,16 @@ impl Truncate {
         closed?;
         let mut out = io::stdout().lock();
         let shown = match truncation.seqs {
+            seqs if self.json => {
+                let document = json!({
+                    "shard": shard.0,
+                    "entries": truncation.entries,
+                    "first_seq": seqs.map(|(first, _)| first.0),
+                    "last_seq": seqs.map(|(_, last)| last.0),
+                    "next_seq": truncation.next_seq.0,
+                });
+                writeln!(out, "{document}")
+            }
             None => writeln!(out, "shard {shard} has nothing above seq {seq}"),
             Some((first, last)) => writeln!(
                 out,

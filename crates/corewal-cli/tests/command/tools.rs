@@ -76,15 +76,23 @@ fn nothing_is_released_without_a_word() {
 fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let place = log("5");
     let all = lines(&place.good("replay", &[])).len();
-    let said = place.good("release", &["--yes", "--checkpoint", "30", "--bytes", "snapshot-30"]);
+    let ran = place.run("release", &["--yes", "--shard", "7", "--before", "3"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
+    assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "it was not opened for that");
+    let args = ["--yes", "--checkpoint", "30", "--bytes", "snapshot-30", "--json"];
+    let said: Value = serde_json::from_slice(&place.good("release", &args)).expect("a document");
+    assert_eq!(said["shards"][0]["shard"], 0, "{said}");
+    assert!(said["segments"].as_u64().is_some_and(|count| count > 0), "{said}");
+    let said = place.good("release", &["--yes", "--checkpoint", "31", "--bytes", "snapshot-31"]);
     let said = String::from_utf8(said).expect("text");
-    assert!(said.contains("shard 0: everything up to seq"), "{said}");
+    assert!(said.contains(" segments released, "), "{said}");
     let left = place.good("replay", &[]);
     let left = lines(&left);
     assert!(left.len() < all && left.len() >= 50, "{} of {all}", left.len());
     assert!(left.last().expect("a line").ends_with(b"line 199"));
     let stat: Value = serde_json::from_slice(&place.good("stat", &["--json"])).expect("a document");
-    assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 30, "bytes": 11 }));
+    assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 31, "bytes": 11 }));
     assert!(stat["shards"][0]["oldest_seq"].as_u64().is_some_and(|seq| seq > 1), "{stat}");
     // Its bytes are not replaced by none.
     let ran = place.run("release", &["--yes", "--checkpoint", "35"]);
@@ -250,4 +258,11 @@ fn what_is_committed_cannot_be_cut_off_and_the_rest_can() {
     assert_eq!(lines(&dumped).len(), 211);
     let again = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
     assert!(String::from_utf8_lossy(&again).contains("nothing above"));
+    let again = place.good("truncate", &["--yes", "--json", "--shard", "0", "--after", &after]);
+    let again: Value = serde_json::from_slice(&again).expect("a document");
+    assert_eq!(
+        (&again["entries"], &again["first_seq"]),
+        (&Value::from(0), &Value::Null),
+        "{again}"
+    );
 }
