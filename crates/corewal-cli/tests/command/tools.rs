@@ -94,6 +94,9 @@ fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let stat: Value = serde_json::from_slice(&place.good("stat", &["--json"])).expect("a document");
     assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 31, "bytes": 11 }));
     assert!(stat["shards"][0]["oldest_seq"].as_u64().is_some_and(|seq| seq > 1), "{stat}");
+    let shown = String::from_utf8(place.good("inspect", &[])).expect("text");
+    assert!(shown.contains("checkpoint: epoch 31, 11 bytes: snapshot-31\n"), "{shown}");
+    assert_eq!(place.inspect()["manifest"]["checkpoint_bytes"], "snapshot-31");
     // Its bytes are not replaced by none.
     let ran = place.run("release", &["--yes", "--checkpoint", "35"]);
     assert_eq!(ran.code, CODE_USAGE);

@@ -98,7 +98,7 @@ fn write_order(page: &mut String, contests: &[Contest]) -> std::fmt::Result {
         "<h2 id=\"order\">In which order</h2><p class=\"soft\">4 KiB commits of two ways in the same rounds: how many of the \
          second for each of the first, with the interval of 95 %. What slows everything for a while cancels out.</p>\
          <div class=\"scroll\"><table><thead><tr><th>what is compared</th><th>first : second</th>\
-         <th class=\"n\">second for one of the first</th><th>says</th></tr></thead><tbody>",
+         <th class=\"n\">ratio</th><th>says</th></tr></thead><tbody>",
     );
     for it in contests {
         write!(
