@@ -204,8 +204,9 @@ mod tests {
     fn file(dir: &tempfile::TempDir, salt: usize) -> (File, Vec<u8>) {
         let (disk, path) = (RealDisk::new(), dir.path().join("a"));
         let bytes = noise(FILE_LEN, salt);
-        std::fs::write(&path, &bytes).unwrap();
-        std::fs::File::open(&path).unwrap().sync_all().unwrap();
+        let written = disk.open(&path, Open::CREATE).unwrap();
+        written.write_at(&bytes, 0).unwrap();
+        written.sync_all().unwrap();
         (disk.open(&path, Open::READ.direct()).unwrap(), bytes)
     }
 
