@@ -204,9 +204,8 @@ mod tests {
     fn file(dir: &tempfile::TempDir, salt: usize) -> (File, Vec<u8>) {
         let (disk, path) = (RealDisk::new(), dir.path().join("a"));
         let bytes = noise(FILE_LEN, salt);
-        let written = disk.open(&path, Open::CREATE).unwrap();
-        written.write_at(&bytes, 0).unwrap();
-        written.sync_all().unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        disk.open(&path, Open::WRITE).unwrap().sync_all().unwrap();
         (disk.open(&path, Open::READ.direct()).unwrap(), bytes)
     }
 
