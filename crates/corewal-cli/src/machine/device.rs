@@ -85,7 +85,8 @@ fn selected(schedulers: &str) -> Option<String> {
     Some(rest.split_once(']')?.0.to_owned())
 }
 
-#[cfg(test)]
+// The files are those of `/sys`.
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

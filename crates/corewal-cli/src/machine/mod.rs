@@ -106,8 +106,12 @@ fn direct_align(disk: &RealDisk, dir: &Path) -> io::Result<Option<usize>> {
     })
 }
 
-/// The text of a small file, trimmed.
+/// The text of a small file of `/proc` or `/sys`, trimmed. Only Linux has these: elsewhere a path of such a name
+/// tells of something else (a Windows program under wine sees those of its host).
 pub(crate) fn read(path: impl AsRef<Path>) -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 

@@ -18,6 +18,9 @@ pub(super) struct Mount {
 impl Mount {
     /// The mount that a canonical directory is on; `None` where there is no such table.
     pub(super) fn of(dir: &Path) -> io::Result<Option<Self>> {
+        if !cfg!(target_os = "linux") {
+            return Ok(None);
+        }
         match fs::read_to_string("/proc/self/mountinfo") {
             Ok(table) => Ok(Self::find(&table, dir)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -37,8 +37,8 @@ fn segment(place: &Place, shard: u16, number: u64) -> PathBuf {
     place.path(&format!("log/shard-{shard:04}/{number:010}.seg"))
 }
 
-/// Offset and length of a batch in the middle of shard 0's second segment, and of the one behind it.
-fn batches(place: &Place) -> [(usize, usize); 2] {
+/// Offset and length of a batch in the middle of shard 0's second segment, and of the two behind it.
+fn batches(place: &Place) -> [(usize, usize); 3] {
     let document = place.inspect();
     let of_segment = |batch: &&Value| batch["shard"] == 0 && batch["segment"] == 2;
     let batches: Vec<&Value> =
@@ -49,15 +49,15 @@ fn batches(place: &Place) -> [(usize, usize); 2] {
         };
         (number("at"), number("bytes"))
     };
-    [place(2), place(3)]
+    [place(2), place(3), place(4)]
 }
 
 #[test]
 fn two_damaged_places_are_both_named() {
     let place = log();
-    let [first, second] = batches(&place);
+    let [first, _, third] = batches(&place);
     flip(&segment(&place, 0, 2), first.0 + 200);
-    flip(&segment(&place, 0, 2), second.0 + first.1 + 200);
+    flip(&segment(&place, 0, 2), third.0 + 200);
     flip(&segment(&place, 1, 1), 2 * 4096 + 200);
     let (ran, document) = verify(&place);
     let found = document["damage"].as_array().expect("damage");
