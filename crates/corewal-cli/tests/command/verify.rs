@@ -145,7 +145,8 @@ fn two_damaged_places_are_both_named() {
     let place = log();
     let [first, second] = batches(&place);
     flip(&segment(&place, 0, 2), first.0 + 200);
-    flip(&segment(&place, 0, 2), second.0 + first.1 + 200);
+    // A whole batch lies between the two; what is damaged side by side is one place.
+    flip(&segment(&place, 0, 2), second.0 + second.1 + 200);
     flip(&segment(&place, 1, 1), 2 * 4096 + 200);
     let (ran, document) = verify(&place);
     let found = document["damage"].as_array().expect("damage");
