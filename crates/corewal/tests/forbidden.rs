@@ -5,9 +5,7 @@
 
 use std::path::Path;
 
-use corewal::{
-    AppendError, Engine, Kind, Log, Options, RingFacts, SegmentAccess, ShardId, ShardWriter, Stamp,
-};
+use corewal::{AppendError, Engine, Kind, Log, Options, RingFacts, ShardId, ShardWriter, Stamp};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
@@ -170,17 +168,4 @@ fn a_log_lives_without_what_a_limit_forbids_to_register() {
         assert!(facts.fallback.unwrap().starts_with("io_uring_register(FILES): "));
     }
     assert_kept(temp.path(), 2);
-}
-
-#[test]
-fn a_log_says_how_its_segments_are_written() {
-    let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let log = Log::recover(options(temp.path())).unwrap().open().unwrap();
-    let capabilities = log.capabilities();
-    assert_eq!(capabilities.access.len(), 2);
-    for (_, access) in capabilities.access {
-        // Which of the two is the file system's to say: `scripts/check-filesystems`.
-        let access = access.unwrap();
-        assert!([SegmentAccess::Direct, SegmentAccess::NoDirect].contains(&access), "{access}");
-    }
 }
