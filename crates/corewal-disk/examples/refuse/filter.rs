@@ -13,6 +13,7 @@ pub(crate) const USAGE: &str = "\
 usage: refuse REFUSAL... -- PROGRAM ARGUMENT...
   setup=ERRNO enter=ERRNO register=ERRNO    a system call of io_uring
   buffers=ERRNO files=ERRNO probe=ERRNO     one kind of io_uring_register
+  table=ERRNO                               files, if more than one is to be registered
   flag=NAME                                 a flag of io_uring_setup, as by a kernel that does not know it";
 
 const ERRORS: [(&str, i32); 7] = [
@@ -38,7 +39,8 @@ const FLAGS: [(&str, u32); 5] = [
 const FLAGS_AT: u64 = 8;
 
 /// Opcodes of io_uring_register(2).
-const REGISTRATIONS: [(&str, u32); 3] = [("buffers", 0), ("files", 2), ("probe", 8)];
+const REGISTRATIONS: [(&str, u32); 3] = [("buffers", 0), ("files", REGISTER_FILES), ("probe", 8)];
+const REGISTER_FILES: u32 = 2;
 
 /// What the kernel refuses.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,8 @@ pub(crate) struct Refusals {
     calls: Vec<(libc::c_long, i32)>,
     /// Opcodes of io_uring_register(2), with the error.
     registrations: Vec<(u32, i32)>,
+    /// Tables of more than one file, with the error.
+    table: Option<i32>,
     flags: u32,
 }
 
@@ -63,6 +67,7 @@ impl Refusals {
                 "flag" => {
                     refusals.flags |= named(&FLAGS, how).ok_or(format!("{how:?} is no flag"))?;
                 }
+                "table" => refusals.table = Some(errno()?),
                 _ => {
                     let opcode = named(&REGISTRATIONS, what);
                     let opcode = opcode.ok_or(format!("{what:?} cannot be refused"))?;
@@ -96,6 +101,15 @@ impl Refusals {
         for &(opcode, errno) in &self.registrations {
             program.extend([unless(opcode, 1), answer(refusal(errno))]);
         }
+        if let Some(errno) = self.table {
+            program.extend([
+                unless(REGISTER_FILES, 4),
+                load(FOURTH_ARGUMENT_AT),
+                unless_above(1, 1),
+                answer(refusal(errno)),
+                load(SECOND_ARGUMENT_AT),
+            ]);
+        }
         // Another call goes past all that asks for an opcode.
         let past = program.len() - last - 1;
         program[last] = unless(register, u8::try_from(past).expect("a short program"));
@@ -111,7 +125,9 @@ fn named<T: Copy>(names: &[(&str, T)], name: &str) -> Option<T> {
 /// Offsets in `seccomp_data`; of an argument the low half, which comes first on little-endian
 /// machines.
 const NUMBER_AT: u32 = 0;
-const SECOND_ARGUMENT_AT: u32 = 24 + if cfg!(target_endian = "big") { 4 } else { 0 };
+const SECOND_ARGUMENT_AT: u32 = 24 + LOW_HALF;
+const FOURTH_ARGUMENT_AT: u32 = 40 + LOW_HALF;
+const LOW_HALF: u32 = if cfg!(target_endian = "big") { 4 } else { 0 };
 
 fn narrow(call: libc::c_long) -> u32 {
     u32::try_from(call).expect("numbers of system calls are small")
@@ -129,6 +145,11 @@ fn load(at: u32) -> libc::sock_filter {
 /// Skips so many instructions unless the loaded word is `value`.
 fn unless(value: u32, skip: u8) -> libc::sock_filter {
     instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, skip, value)
+}
+
+/// Skips so many instructions unless the loaded word is larger than `value`.
+fn unless_above(value: u32, skip: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, skip, value)
 }
 
 fn answer(action: u32) -> libc::sock_filter {
