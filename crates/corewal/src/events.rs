@@ -6,6 +6,7 @@ use std::path::Path;
 use corewal_disk::RingFacts;
 use corewal_format::{Epoch, Incarnation, ShardId};
 
+use crate::access::SegmentAccess;
 use crate::error::{Damage, Failure, IoFault};
 use crate::keep::{Piece, Released};
 use crate::recovery::Report;
@@ -56,6 +57,10 @@ pub(crate) fn seated(shard: ShardId, ring: &RingFacts) {
             tell!(warn, shard = shard.0, engine = ?ring.engine, reason = %reason, "fallback");
         }
     }
+}
+
+pub(crate) fn buffered(shard: ShardId, access: SegmentAccess) {
+    tell!(warn, shard = shard.0, %access, "buffered");
 }
 
 pub(crate) fn rotated(shard: ShardId, full: &Piece) {

@@ -54,7 +54,7 @@ impl Machine {
             memory_limit_bytes: memory_limit(),
             copy_on_write: disk.is_copy_on_write(&dir)?,
             direct_align_bytes: direct_align(&disk, &dir)?,
-            device: mount.as_ref().and_then(|it| Device::of(&it.device)),
+            device: mount.as_ref().and_then(|it| Device::of(&it.device, &it.source)),
             dir: dir.display().to_string(),
             file_system: mount.as_ref().map_or("unknown".into(), |it| it.file_system.clone()),
             mount_point: mount

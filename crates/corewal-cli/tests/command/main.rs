@@ -5,6 +5,8 @@ mod bench;
 mod damage;
 mod demo;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod forbidden;
 mod full_disk;
 mod harms;
 mod inspect;

@@ -57,6 +57,7 @@ fn two_damaged_places_are_both_named() {
     let place = log();
     let [first, _, third] = batches(&place);
     flip(&segment(&place, 0, 2), first.0 + 200);
+    // A whole batch lies between the two; what is damaged side by side is one place.
     flip(&segment(&place, 0, 2), third.0 + 200);
     flip(&segment(&place, 1, 1), 2 * 4096 + 200);
     let (ran, document) = verify(&place);

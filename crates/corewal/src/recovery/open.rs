@@ -14,7 +14,6 @@ use crate::error::{Doing, IoFault, OpenError};
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
-use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::report::Report;
@@ -157,7 +156,7 @@ fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
         rkyv: record::rkyv_layout(),
         schema: options.schema,
         ahead: options.prepared_ahead,
-        direct: options.access == AccessWish::Direct,
+        access: options.access,
         zero_fill: !layout.disk.is_copy_on_write(&layout.dir).unwrap_or(false),
     }
 }
