@@ -17,6 +17,7 @@ use crate::manifests::ManifestWriter;
 use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
+use crate::recovery::judge::Claims;
 use crate::recovery::report::Report;
 use crate::recovery::runs::{end_run, lower};
 use crate::recovery::snapshot::{Scan, Snapshot};
@@ -68,6 +69,7 @@ pub(crate) fn open(
                 manifest: first.clone(),
                 listing: layout.list()?,
                 runs: Vec::new(),
+                claims: Claims::default(),
                 committed: Epoch(0),
                 reading: Scan::of(&options).reading(),
             };
