@@ -125,12 +125,18 @@ fn verdict(report: &corewal::Report) -> Verdict {
     Ok((shards, report.committed_epoch))
 }
 
+/// Place, reason and claim. That an epoch was committed many batches say, and any of them may be named.
+fn told(error: &RecoverError) -> String {
+    let RecoverError::Damaged(damage) = error else { panic!("{error}") };
+    format!("{}: {}, {:?}", damage.at, damage.reason, damage.witness.map(|it| it.claim))
+}
+
 /// What reading all of the run before judging it says.
 fn of_whole(options: &Options) -> Verdict {
     let whole = Inspection::read(options).unwrap();
     match whole.damage() {
         [] => verdict(whole.report().unwrap()),
-        [first, ..] => Err(first.to_string()),
+        [first, ..] => Err(told(first)),
     }
 }
 
@@ -169,15 +175,14 @@ fn judging_the_end_and_reading_the_rest_say_what_judging_all_of_it_says() {
         }
         // Of several damaged runs either may be named.
         let is_clear = touched < 2;
-        let told = |verdict: Result<Verdict, RecoverError>| match verdict {
-            Ok(verdict) => verdict,
-            Err(error) => Err(if is_clear { error.to_string() } else { String::new() }),
+        let name = |text: String| if is_clear { text } else { String::new() };
+        let whole = whole.map_err(name);
+        let found = |outcome: Result<(_, corewal::Report), RecoverError>| match outcome {
+            Ok((_, report)) => verdict(&report),
+            Err(error) => Err(name(told(&error))),
         };
-        let whole = whole.map_err(|text| if is_clear { text } else { String::new() });
-        let found = told(recovered.map(|(_, report)| verdict(&report)));
-        assert_eq!(found, whole, "seed {seed}");
-        let beside = told(read(options()).map(|(_, report)| verdict(&report)));
-        assert_eq!(beside, whole, "seed {seed}, beside");
+        assert_eq!(found(recovered), whole, "seed {seed}");
+        assert_eq!(found(read(options())), whole, "seed {seed}, beside");
     }
     assert!(sound > 10 && at_once > 10 && on_the_way > 10, "{sound} {at_once} {on_the_way}");
 }
