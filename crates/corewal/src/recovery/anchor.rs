@@ -83,35 +83,30 @@ impl Search<'_> {
     /// The first chunk in which batches begin. None where nothing seems to have been written.
     fn first_headed(&mut self, place: &mut Chunks<'_>, chunks: Range<u64>) -> Option<u64> {
         for chunk in chunks.take(usize::try_from(MAX_CHUNKS).expect("a few")) {
-            let (headers, is_unwritten) = self.headers(place, chunk)?;
-            if let Some((first, last)) = headers {
-                self.found.extend([cursor(&first), cursor(&last)]);
-                return Some(chunk);
-            }
-            if is_unwritten {
-                return None;
+            match self.look_at(place, chunk) {
+                Look::Batches { first, last } => {
+                    self.found.extend([first, last]);
+                    return Some(chunk);
+                }
+                Look::Unwritten => return None,
+                Look::Inside => {}
             }
         }
         None
     }
 
-    /// The first header and the last that verify in a chunk, and whether it begins with what nothing was written
-    /// over. None where the chunk cannot be read: that is met again, and judged, by whoever needs it.
-    #[allow(clippy::type_complexity)]
-    fn headers(
-        &mut self,
-        place: &mut Chunks<'_>,
-        chunk: u64,
-    ) -> Option<(Option<(BatchHeader, BatchHeader)>, bool)> {
+    /// Tries every block of a chunk as a batch header, and takes the promises.
+    fn look_at(&mut self, place: &mut Chunks<'_>, chunk: u64) -> Look {
         let RunPlan { log, incarnation, first_epoch, current, .. } = self.plan;
         let (shard, segment) = (self.plan.shard(), place.open.header.segment);
         let block_len = place.open.header.block_len;
-        let (at, bytes) = place.read(chunk)?;
-        let mut headers: Option<(BatchHeader, BatchHeader)> = None;
-        let mut is_unwritten = false;
-        for (index, block) in bytes.chunks_exact(block_len as usize).enumerate() {
-            let number = u32::try_from(at / u64::from(block_len) + index as u64).ok()?;
-            match BatchHeader::decode(log, shard, segment, incarnation, number, block) {
+        // What cannot be read is met again, and judged, by whoever needs it.
+        let Some((at, bytes)) = place.read(chunk) else { return Look::Inside };
+        let mut look = Look::Inside;
+        let first_block = u32::try_from(at / u64::from(block_len)).expect("at most 4 GiB");
+        for (block, header) in (first_block..).zip(bytes.chunks_exact(block_len as usize)) {
+            let is_first = block == first_block;
+            match BatchHeader::decode(log, shard, segment, incarnation, block, header) {
                 Ok(header)
                     if header.block_len == block_len
                         && header.number >= current.first_batch
@@ -119,14 +114,35 @@ impl Search<'_> {
                         && header.epoch >= first_epoch =>
                 {
                     self.durable = self.durable.max(header.durable_batch);
-                    headers = Some((headers.map_or(header, |(first, _)| first), header));
+                    look = look.and(cursor(&header));
                 }
-                Err(BatchFault::OlderLife { .. }) if index == 0 => is_unwritten = true,
-                Err(BatchFault::Zero) if index == 0 => is_unwritten = is_zero(bytes),
+                Err(BatchFault::OlderLife { .. }) if is_first => look = Look::Unwritten,
+                Err(BatchFault::Zero) if is_first && is_zero(bytes) => return Look::Unwritten,
                 Ok(_) | Err(_) => {}
             }
         }
-        Some((headers, is_unwritten))
+        look
+    }
+}
+
+/// What a chunk looks like.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// Batches begin in it: the first and the last of them.
+    Batches { first: Cursor, last: Cursor },
+    /// It begins with zeros alone, or with an older life: it seems to lie behind the end.
+    Unwritten,
+    /// No batch begins in it, as inside of a large one.
+    Inside,
+}
+
+impl Look {
+    /// With one more batch.
+    fn and(self, last: Cursor) -> Self {
+        match self {
+            Self::Batches { first, .. } => Self::Batches { first, last },
+            Self::Unwritten | Self::Inside => Self::Batches { first: last, last },
+        }
     }
 }
 
