@@ -28,6 +28,8 @@
 //! # }
 //! ```
 
+mod shape;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
@@ -46,6 +48,7 @@ pub use corewal_format::{
     Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
+pub use self::shape::{SegmentShape, Shape};
 pub use crate::recovery::Report;
 pub use crate::survey::{
     Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,

@@ -135,6 +135,29 @@ fn a_run_is_written_in_every_form() {
 }
 
 #[test]
+fn the_order_of_the_ways_is_said_or_not_decided() {
+    let bench = Bench::new();
+    let html = bench.place.path("run.html");
+    let mut command = bench.place.command("bench", &["--rounds", "6", "--slice-ms", "1"]);
+    command.args(["--engine", "blocking", "--method", "dsync", "--access", "direct,buffered"]);
+    command.args(["--state", "growing,allocated,zero-filled", "--file-size", "1MiB"]);
+    let ran = Ran::of(command.arg("--html").arg(&html).output());
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    let text = String::from_utf8(ran.stdout).expect("text");
+    let (_, order) = text.split_once("In which order?").expect("it says");
+    let pairs = ["growing, buffered", "allocated, buffered", "zero-filled, buffered"];
+    for (first, line) in pairs.iter().zip(order.lines().skip(1)) {
+        assert!(line.trim_start().starts_with(first), "{line}");
+        assert!(line.contains(" to ") && line.contains(')'), "an interval: {line}");
+        let is_decided = line.contains(" is faster, ");
+        assert!(is_decided || line.ends_with("not decided"), "{line}");
+    }
+    assert!(text.contains("a log takes "), "{text}");
+    let html = std::fs::read_to_string(html).expect("written");
+    assert!(html.contains("<h2 id=\"order\">In which order</h2>"));
+}
+
+#[test]
 fn a_directory_in_memory_is_refused_unless_forced() {
     let Some(dir) = in_memory() else { return };
     let dir = dir.path().to_str().expect("text");

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, Stamp, SyncMethod,
-    Turn,
+    AppendError, Durable, Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, Stamp,
+    SyncMethod, Turn,
 };
 use corewal_benches::Anything;
 use corewal_benches::record::Check;
@@ -100,6 +100,11 @@ impl LogUnderTest {
         self.writer.stats().batch_bytes + margin >= self.room
     }
 
+    /// Becomes ready when an entry is durable; not before a turn.
+    pub(crate) fn durable(&self, stamp: Stamp) -> Durable {
+        self.log.durable(stamp)
+    }
+
     /// Closes and reopens the log, and finds `acknowledged` records of each producer.
     pub(crate) fn verify(self, record_len: usize, acknowledged: &[u64]) -> Result<u64, Anything> {
         self.writer.close()?;
@@ -151,6 +156,7 @@ pub(crate) fn method(facts: RingFacts, variant: &Variant) -> String {
 
 /// The file of flights, as lines.
 pub(crate) fn flights() -> Result<String, Anything> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/flights-20k.ndjson");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/corewal-stream/data/flights-20k.ndjson");
     Ok(std::fs::read_to_string(path)?)
 }
