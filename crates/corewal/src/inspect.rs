@@ -40,7 +40,7 @@ use crate::error::{IoFault, RecoverError};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::recovery::{
-    Cursor, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
+    Cursor, Extent, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
 };
 
 pub use corewal_format::{
@@ -161,7 +161,7 @@ impl Inspection {
             foreign: Vec::new(),
         };
         let layout = &inspection.layout;
-        let listing = match judged(layout, Scan::AtOnce) {
+        let listing = match judged(layout, Scan::AtOnce, Extent::Whole) {
             Ok(None) => return Err(RecoverError::NoLog { dir: layout.dir.clone() }),
             Ok(Some(snapshot)) => {
                 inspection.report = Some(snapshot.report());

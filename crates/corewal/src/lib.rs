@@ -70,9 +70,9 @@
 //!
 //! | message | level | when | fields |
 //! |---|---|---|---|
-//! | `recovered` | info | a recovery has judged the log | `dir`, `incarnation`, `committed_epoch`, `entries`, `torn_bytes`, `took_us` |
+//! | `recovered` | info | a recovery has judged the log | `dir`, `incarnation`, `committed_epoch`, `torn_bytes`, `took_us` |
 //! | `damage` | error | a recovery refused it, or met it in the stream | `dir`, `at`, `damage` |
-//! | `opened` | info | the next incarnation has begun | `dir`, `incarnation`, `shards` |
+//! | `opened` | info | the next incarnation has begun | `dir`, `incarnation`, `shards`, `entries` |
 //! | `ring` | info | a writer sat down | `shard`, `engine`, `flags` |
 //! | `fallback` | warn | a writer sat down, without io_uring | `shard`, `engine`, `reason` |
 //! | `buffered` | warn | a writer sat down, and direct I/O was wished for and cannot be had | `shard`, `access` |

@@ -230,7 +230,7 @@ impl Log {
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
-        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len());
+        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len(), &report);
         Self {
             shared,
             seats,

@@ -16,6 +16,7 @@ use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
+use crate::recovery::judge::Claims;
 use crate::recovery::report::Report;
 use crate::recovery::runs::{end_run, lower};
 use crate::recovery::snapshot::{Scan, Snapshot};
@@ -67,6 +68,7 @@ pub(crate) fn open(
                 manifest: first.clone(),
                 listing: layout.list()?,
                 runs: Vec::new(),
+                claims: Claims::default(),
                 committed: Epoch(0),
                 reading: Scan::of(&options).reading(),
             };
