@@ -228,12 +228,9 @@ fn decide(listener: &OwnedFd, refused: u32) -> io::Result<()> {
     let question = receive(listener)?;
     let flags = flags_of(&question);
     let is_refused = flags.is_ok_and(|flags| flags & refused != 0);
-    let answer = libc::seccomp_notif_resp {
-        id: question.id,
-        val: 0,
-        error: if is_refused { -libc::EINVAL } else { 0 },
-        flags: if is_refused { 0 } else { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 },
-    };
+    let go_on = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).expect("a small flag");
+    let (error, flags) = if is_refused { (-libc::EINVAL, 0) } else { (0, go_on) };
+    let answer = libc::seccomp_notif_resp { id: question.id, val: 0, error, flags };
     match send(listener, &answer) {
         // Who asked was killed.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
