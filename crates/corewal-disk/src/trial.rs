@@ -95,7 +95,7 @@ mod absent {
         ///
         /// # Errors
         /// Always.
-        pub fn new(_most: u32) -> io::Result<Self> {
+        pub fn new(_most: usize) -> io::Result<Self> {
             absent()
         }
 

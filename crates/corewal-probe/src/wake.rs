@@ -12,8 +12,8 @@ use corewal_disk::trial::Words;
 use hdrhistogram::Histogram;
 
 use crate::floor::COMMIT_LEN;
+use crate::histogram;
 use crate::waking::{Sleeper, Waking, Writer};
-use crate::{Way, histogram};
 
 /// The shortest record, in bytes: it names its thread and its number.
 const MIN_RECORD_LEN: usize = 16;
@@ -262,30 +262,13 @@ impl Producer<'_> {
     }
 }
 
-/// `threads` threads commit records of `record_len` bytes for `time`, each waiting for each: the floor by one futex call
-/// for all that wait.
-///
-/// # Errors
-/// Those of [`WakeLoop`].
-///
-/// # Panics
-/// As [`WakeLoop::new`] does.
-pub fn wake_floor(
-    dir: &Path,
-    way: Way,
-    threads: u16,
-    record_len: usize,
-    time: Duration,
-) -> io::Result<WakeFloor> {
-    WakeLoop::new(dir, Waking::Broadcast(way), threads, record_len)?.measure(time)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Seek, SeekFrom};
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+    use crate::Way;
 
     const RECORD_LEN: usize = 64;
     const LONG: Duration = Duration::from_secs(3600);
@@ -359,7 +342,8 @@ mod tests {
     fn threads_share_writes() {
         let temp = temp_dir();
         let time = Duration::from_millis(30);
-        let floor = wake_floor(temp.path(), Way::Pwritev2, 8, 128, time).unwrap();
+        let way = Waking::Broadcast(Way::Pwritev2);
+        let floor = WakeLoop::new(temp.path(), way, 8, 128).unwrap().measure(time).unwrap();
         assert!(floor.commits >= 8, "each thread commits");
         assert!(floor.writes <= floor.commits);
         assert!(floor.commits_per_s() > 0.0);

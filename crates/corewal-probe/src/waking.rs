@@ -81,13 +81,14 @@ impl Waking {
                 Ok((Writer::FutexOp(linked, file), all(|| Sleeper::Word)))
             }
             Self::MsgRing => {
-                let messenger = Messenger::new(u32::from(threads))?;
+                let messenger = Messenger::new(usize::from(threads))?;
                 let commits = CommitLoop::with_len(dir, Way::Uring, len)?;
                 let mailboxes: Vec<Mailbox> =
                     (0..threads).map(|_| Mailbox::new()).collect::<io::Result<_>>()?;
                 let addresses =
                     mailboxes.iter().map(Mailbox::address).collect::<io::Result<_>>()?;
-                let sleepers = mailboxes.into_iter().map(Sleeper::Mailbox).collect();
+                let sleepers =
+                    mailboxes.into_iter().map(|it| Sleeper::Mailbox(it.into())).collect();
                 Ok((Writer::MsgRing { commits, messenger, addresses }, sleepers))
             }
         }
@@ -101,7 +102,8 @@ pub(crate) enum Sleeper {
     Count,
     /// The batch's word of [`Shared::pending`].
     Word,
-    Mailbox(Mailbox),
+    /// Woken once for each record.
+    Mailbox(Box<Mailbox>),
 }
 
 impl Sleeper {

@@ -81,8 +81,9 @@ impl Sizes {
     }
 
     /// Room for `entries` entries with a completion each.
-    pub(super) fn of_entries(entries: u32) -> Self {
-        let entries = entries.clamp(1, MAX_SUBMISSIONS as u32).next_power_of_two();
+    pub(super) fn of_entries(entries: usize) -> Self {
+        let entries = entries.clamp(1, MAX_SUBMISSIONS).next_power_of_two();
+        let entries = u32::try_from(entries).expect("at most 4,096");
         Self { submissions: entries, completions: entries }
     }
 }

@@ -20,12 +20,14 @@ use crate::{BLOCK_ALIGN, Block, Engine, File, RingConfig};
 const FILE_PLACE: u32 = 1;
 /// The names of the tables of these rings: they have one block, which never leaves its ring.
 const POOL: crate::block::PoolId = u64::MAX;
-const WORD_LEN: u32 = size_of::<AtomicU32>() as u32;
+/// Bytes of a word.
+const WORD_LEN: u32 = 4;
+const _: () = assert!(size_of::<AtomicU32>() == WORD_LEN as usize);
 
-/// The links of a commit, by their `user_data`.
-const WRITE: u64 = 0;
-const CLEAR: u64 = 1;
-const WAKE: u64 = 2;
+/// The links of a commit; their `user_data`.
+const WRITE: usize = 0;
+const CLEAR: usize = 1;
+const WAKE: usize = 2;
 const LINKS: usize = 3;
 
 /// Writes one batch at a time, and has the kernel wake the threads that wait for it (`IORING_OP_FUTEX_WAKE`, 6.7).
@@ -116,7 +118,8 @@ impl LinkedWake {
             wait(&self.ring)?;
             for completion in self.ring.completion() {
                 self.in_flight -= 1;
-                results[completion.user_data() as usize] = completion.result();
+                let link = usize::try_from(completion.user_data()).expect("the index of a link");
+                results[link] = completion.result();
             }
         }
         judge(results, len)
@@ -134,9 +137,9 @@ impl Held {
         let any = u64::from(libc::FUTEX_BITSET_MATCH_ANY as u32);
         let wake = opcode::FutexWake::new(word, i32::MAX as u64, any, flags).build();
         [
-            entry::link(write).user_data(WRITE),
-            entry::link(clear).user_data(CLEAR),
-            wake.user_data(WAKE),
+            entry::link(write).user_data(WRITE as u64),
+            entry::link(clear).user_data(CLEAR as u64),
+            wake.user_data(WAKE as u64),
         ]
     }
 }
@@ -153,13 +156,13 @@ fn register(ring: &IoUring, file_count: usize, fd: RawFd) -> io::Result<Target> 
 fn judge(results: [i32; LINKS], len: usize) -> io::Result<()> {
     let done =
         |result: i32| usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-    if done(results[WRITE as usize])? != len {
+    if done(results[WRITE])? != len {
         return Err(io::ErrorKind::WriteZero.into());
     }
-    if done(results[CLEAR as usize])? != WORD_LEN as usize {
+    if done(results[CLEAR])? != WORD_LEN as usize {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    done(results[WAKE as usize]).map(|_| ())
+    done(results[WAKE]).map(|_| ())
 }
 
 impl Drop for LinkedWake {

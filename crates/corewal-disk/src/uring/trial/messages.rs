@@ -74,7 +74,7 @@ impl Messenger {
     ///
     /// # Errors
     /// Why there is no ring; `Unsupported` if the kernel lacks the operation.
-    pub fn new(most: u32) -> io::Result<Self> {
+    pub fn new(most: usize) -> io::Result<Self> {
         let (ring, _, _) = step_down(&Running, Sizes::of_entries(most))?;
         let needed = [(opcode::MsgRingData::CODE, "the operation MSG_RING")];
         require_opcodes(&Running, &ring, &needed)?;
