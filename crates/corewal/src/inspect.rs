@@ -28,6 +28,8 @@
 //! # }
 //! ```
 
+mod shape;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
@@ -38,7 +40,7 @@ use crate::error::{IoFault, RecoverError};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::recovery::{
-    Cursor, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
+    Cursor, Extent, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
 };
 
 pub use corewal_format::{
@@ -46,6 +48,7 @@ pub use corewal_format::{
     Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
+pub use self::shape::{SegmentShape, Shape};
 pub use crate::recovery::Report;
 pub use crate::survey::{
     Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,
@@ -158,7 +161,7 @@ impl Inspection {
             foreign: Vec::new(),
         };
         let layout = &inspection.layout;
-        let listing = match judged(layout, Scan::AtOnce) {
+        let listing = match judged(layout, Scan::AtOnce, Extent::Whole) {
             Ok(None) => return Err(RecoverError::NoLog { dir: layout.dir.clone() }),
             Ok(Some(snapshot)) => {
                 inspection.report = Some(snapshot.report());

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use corewal_disk::{Keeps, RingFacts};
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
+use crate::access::SegmentAccess;
 use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
@@ -80,6 +81,10 @@ pub struct Capabilities {
     pub pinned: Vec<(ShardId, Pinned)>,
     /// Whether the disk keeps anything: with [`Keeps::Nothing`] no acknowledgement means durable.
     pub keeps: Keeps,
+    /// How each shard's segments are written; none while no segment could be prepared.
+    pub access: Vec<(ShardId, Option<SegmentAccess>)>,
+    /// The file system writes every block to a new place, so segments are not filled ahead.
+    pub copy_on_write: bool,
     /// How batches become durable.
     pub sync_method: SyncMethod,
     /// Memory of one shard's blocks, in bytes.
@@ -225,7 +230,7 @@ impl Log {
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
-        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len());
+        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len(), &report);
         Self {
             shared,
             seats,
@@ -431,6 +436,8 @@ impl Log {
                 .filter_map(|it| Some((it.shard, it.desk().pinned?)))
                 .collect(),
             keeps: self.shared.options.disk.keeps(),
+            access: self.shared.shards.iter().map(|it| (it.shard, it.segments.access())).collect(),
+            copy_on_write: !self.shared.recipe.zero_fill,
             sync_method: self.shared.options.effective_sync_method(),
             shard_memory: self.shared.options.shard_memory(),
         }

@@ -15,6 +15,7 @@ mod locking;
 mod messages;
 mod names;
 mod observe;
+mod one_pass;
 mod reading;
 mod replay;
 mod support;
