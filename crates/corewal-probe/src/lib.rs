@@ -8,7 +8,7 @@
 //! | what does one way to write give here? | a [`Cell`] of the matrix, by a [`Probe`] |
 //! | what is the least that one commit can cost? | [`machine_floor`], [`ring_floor`], or a [`CommitLoop`] to interleave |
 //! | how many commits can a given number of outstanding records make? | [`outstanding_floor`] |
-//! | and with blocking threads that must be woken? | [`wake_floor`] |
+//! | and with blocking threads that must be woken? | a [`WakeLoop`] with [`Waking::Broadcast`]; other ways to wake them are trials |
 //! | which way should a log take here? | [`choose()`] |
 //!
 //! A measurement is a number from one moment of one machine. Compare cells only when their rounds were interleaved, by
@@ -37,6 +37,7 @@ mod median;
 mod probe;
 mod shard;
 mod wake;
+mod waking;
 
 pub use cell::{AccessKind, Cell, FileState, Loop, Method, Unfit, Way};
 pub use choose::{Candidate, Choice, Evidence, choose};
@@ -48,7 +49,8 @@ pub use floor::{
 pub use hdrhistogram::Histogram;
 pub use median::Median;
 pub use probe::{Cost, Limits, Probe, Round, Slice};
-pub use wake::{WakeFloor, wake_floor};
+pub use wake::{WakeFloor, WakeLoop};
+pub use waking::Waking;
 
 /// Three digits, from a nanosecond to a minute.
 const DIGITS: u8 = 3;
