@@ -37,6 +37,7 @@ use crate::Options;
 use crate::error::{IoFault, RecoverError};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
+use crate::method;
 use crate::recovery::{
     Cursor, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
 };
@@ -46,6 +47,7 @@ pub use corewal_format::{
     Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
+pub use crate::method::Remembered;
 pub use crate::recovery::Report;
 pub use crate::survey::{
     Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,
@@ -122,6 +124,25 @@ pub fn manifest(options: &Options) -> Result<Option<Manifest>, RecoverError> {
         Found::Log(manifest) => Some(*manifest),
         Found::Nothing => None,
     })
+}
+
+/// What was measured of the device when the log in the options' directory was open, and is remembered for the next
+/// opening with [`SyncMethod::Auto`](crate::SyncMethod::Auto); none if nothing was, or the file does not verify.
+///
+/// ```
+/// use corewal::{Options, inspect};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// match inspect::remembered(&Options::new(dir)) {
+///     Some(answer) => println!("{:?} is fastest on {}", answer.method, answer.device),
+///     None => println!("nothing is known of the device"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn remembered(options: &Options) -> Option<Remembered> {
+    method::load(&Layout { disk: options.disk.clone(), dir: options.dir.clone() })
 }
 
 impl Inspection {

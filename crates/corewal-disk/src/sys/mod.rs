@@ -13,9 +13,9 @@ use std::fs;
 use std::io;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{allocate, drop_cache, is_copy_on_write, open, write_dsync_at};
+pub(crate) use linux::{allocate, device, drop_cache, is_copy_on_write, open, write_dsync_at};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{allocate, drop_cache, is_copy_on_write, open, write_dsync_at};
+pub(crate) use portable::{allocate, device, drop_cache, is_copy_on_write, open, write_dsync_at};
 #[cfg(unix)]
 pub(crate) use unix::{options, read_at, sync_dir, write_at};
 #[cfg(windows)]

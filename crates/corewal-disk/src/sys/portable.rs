@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::{Access, Open};
+use crate::{Access, DeviceId, Open};
 
 /// Opens buffered, also when direct I/O is asked for.
 pub(crate) fn open(path: &Path, open: Open) -> io::Result<(fs::File, Access)> {
@@ -33,4 +33,9 @@ pub(crate) fn write_dsync_at(_file: &fs::File, _buf: &[u8], _at: u64) -> io::Res
 /// Not known here.
 pub(crate) fn is_copy_on_write(_dir: &std::path::Path) -> io::Result<bool> {
     Ok(false)
+}
+
+/// Not known here.
+pub(crate) fn device(_dir: &Path) -> io::Result<Option<DeviceId>> {
+    Ok(None)
 }

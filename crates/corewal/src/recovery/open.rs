@@ -14,6 +14,7 @@ use crate::error::{Doing, IoFault, OpenError};
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
+use crate::method::{self, Methods};
 use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
@@ -103,6 +104,10 @@ pub(crate) fn open(
         let start = Start { first_batch: current.first_batch, first_seq: current.first_seq };
         shards.push(ShardShared::new(record.shard, start, segments, wakeup));
     }
+    for probe in &listing.probes {
+        // Of a process that was killed while it measured. One that stays is in nobody's way.
+        let _ = layout.disk.remove(probe);
+    }
     layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
     let ids: Vec<ShardId> = shards.iter().map(|shard| shard.shard).collect();
     let epochs = EpochBoard::new(
@@ -111,12 +116,15 @@ pub(crate) fn open(
         options.pipeline_bound,
         &ids,
     );
+    let methods = Methods::new(&options, method::recall(&options, &layout));
     let shared = Arc::new(Shared {
         options,
         log: manifest.log,
         incarnation: manifest.incarnation,
         recipe,
         bell: Bell::default(),
+        methods,
+        probe_bell: Bell::default(),
         epochs,
         manifests: Mutex::new(writer),
         kept: Mutex::new(kept),

@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal_disk::{Block, Completion, Durability, Operation, Ring, Token};
-use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
+use corewal_disk::{Block, Completion, Operation, Ring, Token};
+use corewal_format::{BatchFlags, BatchNumber, Place, SegmentNumber, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
 use crate::events;
 use crate::frontier::{Batches, End};
 use crate::keep::Piece;
-use crate::options::{Policy, SyncMethod};
+use crate::method::Method;
+use crate::options::Policy;
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
@@ -76,6 +77,8 @@ pub(crate) struct Drive {
     full: Vec<Piece>,
     /// Batches that were loaded, on their way to the ring.
     loaded: Vec<(BatchNumber, OpenBatch)>,
+    /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
+    segment: Option<(SegmentNumber, Method)>,
     /// What the last sealed batch promised.
     pub(super) promised: Promises,
     /// The latch: the first failure stays.
@@ -122,6 +125,7 @@ impl Drive {
             freed: Vec::with_capacity(depth + 2),
             full: Vec::with_capacity(depth),
             loaded: Vec::with_capacity(depth),
+            segment: None,
             promised: Promises {
                 durable_batch: start.first_batch.before(),
                 durable_seq: start.first_seq.before(),
@@ -414,7 +418,7 @@ impl Drive {
                     at: flying.batch.at,
                 };
                 match result {
-                    Ok(written) if written == flying.len => self.complete_write(number),
+                    Ok(written) if written == flying.len => self.flight.complete(number),
                     Ok(written) => {
                         self.fail(FailureCause::Short {
                             batch: number,
@@ -441,13 +445,6 @@ impl Drive {
                     }
                 }
             }
-        }
-    }
-
-    fn complete_write(&mut self, number: BatchNumber) {
-        match self.shared.options.effective_sync_method() {
-            SyncMethod::Dsync | SyncMethod::Linked => self.flight.complete_durable(number),
-            SyncMethod::AfterWrite => self.flight.complete_written(number),
         }
     }
 
@@ -533,6 +530,7 @@ impl Drive {
         let sealed = batch.seal(number, promises);
         self.promised = promises;
         let header = &sealed.header;
+        let method = self.method_of(header.segment);
         self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
             batch: LastBatch {
@@ -546,6 +544,7 @@ impl Drive {
             len: sealed.len,
             entry_count: header.entry_count,
             barrier: header.flags.contains(BatchFlags::BARRIER).then_some(header.epoch),
+            method,
         });
         let meter = &self.shared.shards[self.index].meter;
         let batch = (number, sealed.len, header.entry_count);
@@ -557,12 +556,27 @@ impl Drive {
             block: sealed.block,
             len: sealed.len,
             at: sealed.place.at,
-            durability: match self.shared.options.effective_sync_method() {
-                SyncMethod::Dsync => Durability::Dsync,
-                SyncMethod::AfterWrite => Durability::Written,
-                SyncMethod::Linked => Durability::LinkedSync,
-            },
+            durability: method.durability(),
         });
+    }
+
+    /// How a segment is written that a batch goes to: as it was begun, or if it begins here, as is chosen then.
+    fn method_of(&mut self, segment: SegmentNumber) -> Method {
+        let before = match self.segment {
+            Some((number, method)) if number == segment => return method,
+            before => before.map(|(_, method)| method),
+        };
+        let method = self.shared.methods.chosen();
+        self.segment = Some((segment, method));
+        let this = &self.shared.shards[self.index];
+        this.meter.method.set(method.code());
+        if let Some(before) = before
+            && before != method
+        {
+            this.meter.method_switches.add(1);
+            events::method_switched(this.shard, segment, before, method);
+        }
+        method
     }
 
     /// How long until a sync should start; `None` when nothing waits for one.
