@@ -104,10 +104,6 @@ pub(crate) fn open(
         let start = Start { first_batch: current.first_batch, first_seq: current.first_seq };
         shards.push(ShardShared::new(record.shard, start, segments, wakeup));
     }
-    for probe in &listing.probes {
-        // Of a process that was killed while it measured. One that stays is in nobody's way.
-        let _ = layout.disk.remove(probe);
-    }
     layout.disk.sync_dir(&layout.dir).doing("sync", &layout.dir)?;
     let ids: Vec<ShardId> = shards.iter().map(|shard| shard.shard).collect();
     let epochs = EpochBoard::new(
@@ -116,6 +112,10 @@ pub(crate) fn open(
         options.pipeline_bound,
         &ids,
     );
+    for probe in &listing.probes {
+        // Of a process that was killed while it measured. One that stays is in nobody's way.
+        let _ = layout.disk.remove(probe);
+    }
     let methods = Methods::new(&options, method::recall(&options, &layout));
     let shared = Arc::new(Shared {
         options,

@@ -77,8 +77,6 @@ pub(crate) struct Drive {
     full: Vec<Piece>,
     /// Batches that were loaded, on their way to the ring.
     loaded: Vec<(BatchNumber, OpenBatch)>,
-    /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
-    segment: Option<(SegmentNumber, Method)>,
     /// What the last sealed batch promised.
     pub(super) promised: Promises,
     /// The latch: the first failure stays.
@@ -94,6 +92,8 @@ pub(crate) struct Drive {
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
     watch: Watch,
+    /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
+    segment: Option<(SegmentNumber, Method)>,
 }
 
 /// How a writer ended.
@@ -125,7 +125,6 @@ impl Drive {
             freed: Vec::with_capacity(depth + 2),
             full: Vec::with_capacity(depth),
             loaded: Vec::with_capacity(depth),
-            segment: None,
             promised: Promises {
                 durable_batch: start.first_batch.before(),
                 durable_seq: start.first_seq.before(),
@@ -140,6 +139,7 @@ impl Drive {
             newest_count: 0,
             sync_until: BatchNumber(0),
             watch: Watch::new(depth, shared.epochs.first()),
+            segment: None,
             shared,
         }
     }
@@ -533,6 +533,7 @@ impl Drive {
         let method = self.method_of(header.segment);
         self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
+            method,
             batch: LastBatch {
                 number,
                 segment: header.segment,
@@ -544,7 +545,6 @@ impl Drive {
             len: sealed.len,
             entry_count: header.entry_count,
             barrier: header.flags.contains(BatchFlags::BARRIER).then_some(header.epoch),
-            method,
         });
         let meter = &self.shared.shards[self.index].meter;
         let batch = (number, sealed.len, header.entry_count);
