@@ -65,6 +65,7 @@ pub struct Inspection {
     report: Option<Report>,
     segments: Vec<SegmentFacts>,
     damage: Vec<RecoverError>,
+    remembered: Option<Remembered>,
     foreign: Vec<PathBuf>,
 }
 
@@ -171,12 +172,13 @@ impl Inspection {
 
     fn attempt(layout: Layout) -> Result<Self, RecoverError> {
         let mut inspection = Self {
-            layout,
             manifest: None,
             report: None,
             segments: Vec::new(),
             damage: Vec::new(),
+            remembered: method::load(&layout),
             foreign: Vec::new(),
+            layout,
         };
         let layout = &inspection.layout;
         let listing = match judged(layout, Scan::AtOnce) {
@@ -226,6 +228,12 @@ impl Inspection {
     #[must_use]
     pub fn damage(&self) -> &[RecoverError] {
         &self.damage
+    }
+
+    /// What is remembered of the device; see [`remembered`].
+    #[must_use]
+    pub fn remembered(&self) -> Option<&Remembered> {
+        self.remembered.as_ref()
     }
 
     /// What lies in the directory and does not belong to a log.

@@ -17,6 +17,7 @@ use corewal_format::{
 
 use crate::SealedSegment;
 use crate::keep::Hooks;
+use crate::method::Method;
 
 #[cfg(feature = "toml")]
 pub use self::toml::TomlError;
@@ -92,6 +93,13 @@ pub enum SyncMethod {
     AfterWrite,
     /// A write with an fdatasync linked to it.
     Linked,
+}
+
+impl fmt::Display for SyncMethod {
+    /// `auto`, `dsync`, `after-write` or `linked`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(Method::asked(*self).map_or("auto", Method::name))
+    }
 }
 
 /// When batches are made durable.

@@ -70,7 +70,7 @@ impl Method {
     }
 
     /// `None` for what is to be measured.
-    fn asked(method: SyncMethod) -> Option<Self> {
+    pub(crate) fn asked(method: SyncMethod) -> Option<Self> {
         match method {
             SyncMethod::Auto => None,
             SyncMethod::Dsync => Some(Self::Dsync),
@@ -143,8 +143,8 @@ impl fmt::Display for SyncReason {
 impl fmt::Display for SyncSpeed {
     /// `dsync 9100/s alone and 31000/s at once`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Method::asked(self.method).map_or("auto", Method::name);
-        write!(f, "{name} {}/s alone and {}/s at once", self.lone_per_s, self.busy_per_s)
+        let Self { method, lone_per_s, busy_per_s } = self;
+        write!(f, "{method} {lone_per_s}/s alone and {busy_per_s}/s at once")
     }
 }
 
