@@ -78,10 +78,10 @@ pub enum SyncMethod {
     ///
     /// Opening does not wait for it. A log begins with [`Dsync`](Self::Dsync), and a thread of its own measures beside
     /// it: at moments at which no batch is in flight and enough segments are prepared; in pieces of 5 ms, with rests of
-    /// three times as long as a piece took; a quarter of a second in all, on a slow device at most one; on a file of 2 MiB
-    /// in the log's directory, which is removed again. Each shard takes the answer up when it begins its next segment. It
-    /// is kept in the directory for the next opening, as long as device, file system, kernel, engine, access and depth are
-    /// the same. A log that is not quiet for a minute is not measured until it is opened again.
+    /// three times as long as a piece took; about 0.3 s in all, at most 2 s on a slow device; on a file of 2 MiB in the
+    /// log's directory, which is removed again. Each shard takes the answer up when it begins its next segment. It is kept
+    /// in the directory for the next opening, as long as device, file system, kernel, engine, access and depth are the
+    /// same. A log that has no such moment for a minute is not measured until it is opened again.
     ///
     /// Nothing is measured, and [`Dsync`](Self::Dsync) stays, under another policy than [`Policy::EveryBatch`], with
     /// [`Preparing::Manual`], and on a disk that names no [device](crate::Disk::device), as a simulated one.

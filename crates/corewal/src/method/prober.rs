@@ -7,7 +7,7 @@
 use std::io;
 use std::time::Duration;
 
-use corewal_disk::Engine;
+use corewal_disk::{BLOCK_ALIGN, Engine, RingConfig};
 use corewal_probe::{
     AccessKind, Candidate, Cell, Contest, Evidence, Median, Method as Tried, Probe, Standing, Way,
 };
@@ -23,8 +23,8 @@ use crate::shared::Shared;
 const FILE_LEN: u64 = 2 << 20;
 /// How long one measurement is.
 const PIECE: Duration = Duration::from_millis(5);
-/// How long all of them may take together. They take a quarter of it where a commit takes less than a piece.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long all of them may take together. They take a fifth of it where a commit is much shorter than a piece.
+const LIMIT: Duration = Duration::from_secs(2);
 /// A rest is so many times as long as the piece before it.
 const REST: u32 = 3;
 /// When the log is not quiet, it is looked at again after this time.
@@ -48,6 +48,8 @@ pub(crate) fn run(shared: &Shared) {
 
 struct Prober<'a> {
     shared: &'a Shared,
+    /// What the writers' rings are.
+    way: Way,
     contest: Option<Contest<'a>>,
     began: Duration,
     /// The pieces so far.
@@ -56,8 +58,8 @@ struct Prober<'a> {
 
 impl<'a> Prober<'a> {
     fn new(shared: &'a Shared) -> Self {
-        let began = shared.options.disk.now();
-        Self { shared, contest: None, began, spent: Duration::ZERO }
+        let (way, began) = (way(&shared.options), shared.options.disk.now());
+        Self { shared, way, contest: None, began, spent: Duration::ZERO }
     }
 
     /// Takes a piece if the log is quiet. How long to rest then; `None` at the end.
@@ -74,18 +76,18 @@ impl<'a> Prober<'a> {
             }
             return self.end(Answer::Unmeasured("the log was never quiet".into()));
         }
-        let contest = self.contest.get_or_insert_with(|| contest(&self.shared.options));
+        let contest = self.contest.get_or_insert_with(|| contest(&self.shared.options, self.way));
         let stage = contest.step(&methods.stopped);
         let took = disk.now().saturating_sub(now);
         self.spent += took;
         match stage {
             Ok(Standing::Open) if self.spent < LIMIT => Some(took * REST),
             Ok(Standing::Open) => {
-                self.end(Answer::Unmeasured("a commit takes too long here".into()))
+                self.end(Answer::Unmeasured("measuring takes too long here".into()))
             }
             Ok(Standing::Over) => {
                 let refused = contest.refused().unwrap_or("there is no way to commit");
-                let answer = match judge(&contest.evidence()) {
+                let answer = match judge(self.way, &contest.evidence()) {
                     Some(verdict) => Answer::Measured(verdict),
                     None => Answer::Unmeasured(refused.into()),
                 };
@@ -119,46 +121,70 @@ impl<'a> Prober<'a> {
     }
 }
 
-/// The methods of the engine, alone and at the log's depth.
-fn contest(options: &Options) -> Contest<'_> {
-    let probe = Probe::new(&*options.disk, &options.dir, FILE_LEN).named(PROBE_PREFIX);
-    Contest::new(probe, cells(options), PIECE)
+/// What the rings of these options are, as [`Engine::Auto`] finds out.
+fn way(options: &Options) -> Way {
+    let config = RingConfig {
+        engine: options.engine,
+        depth: 1,
+        block_count: 1,
+        block_len: BLOCK_ALIGN,
+        lock: None,
+    };
+    let is_uring = match options.engine {
+        Engine::Uring => true,
+        Engine::Blocking => false,
+        Engine::Auto => {
+            options.disk.ring(config).is_ok_and(|it| it.facts().engine == Engine::Uring)
+        }
+    };
+    if is_uring { Way::Uring } else { Way::Pwritev2 }
 }
 
-fn cells(options: &Options) -> Vec<Cell> {
+fn contest(options: &Options, way: Way) -> Contest<'_> {
+    let probe = Probe::new(&*options.disk, &options.dir, FILE_LEN).named(PROBE_PREFIX);
+    Contest::new(probe, cells(options, way), PIECE)
+}
+
+/// The methods of the engine, alone, and at the log's depth where there is one.
+fn cells(options: &Options, way: Way) -> Vec<Cell> {
     let access = match options.access {
         AccessWish::Direct => AccessKind::Direct,
         AccessWish::Buffered => AccessKind::Buffered,
     };
-    let depth = u32::try_from(options.depth.min(MAX_DEPTH)).unwrap_or(1);
-    let cell = |depth, way, method| Cell { access, depth, ..Cell::new(way, method) };
-    let calls = [Tried::Dsync, Tried::Fdatasync].map(|it| cell(1, Way::Pwritev2, it));
+    let busy_depth = match way {
+        Way::Uring => u32::try_from(options.depth.min(MAX_DEPTH)).unwrap_or(1),
+        Way::Pwritev2 => 1,
+    };
     let mut cells = Vec::new();
-    if options.engine != Engine::Blocking {
-        for method in [Tried::Dsync, Tried::Linked, Tried::AfterWrite] {
-            cells.push(cell(1, Way::Uring, method));
-            if depth > 1 {
-                cells.push(cell(depth, Way::Uring, method));
-            }
+    for tried in Method::ALL.iter().filter_map(|it| it.tried(way)) {
+        let lone = Cell { access, ..Cell::new(way, tried) };
+        cells.push(lone);
+        if busy_depth > 1 {
+            cells.push(Cell { depth: busy_depth, ..lone });
         }
-    }
-    if options.engine != Engine::Uring {
-        cells.extend(calls);
     }
     cells
 }
 
-/// What follows from the evidence: of io_uring, or of calls where there is no io_uring.
-///
-/// Another method than dsync is taken only if it is certainly faster with several commits in flight, and does not
-/// certainly cost much with one.
-fn judge(evidence: &[Evidence]) -> Option<Verdict> {
-    let way = match evidence.iter().any(|it| it.candidate.way == Way::Uring) {
-        true => Way::Uring,
-        false => Way::Pwritev2,
-    };
-    let entrants: Vec<_> =
-        Method::ALL.iter().filter_map(|&it| Entrant::of(it, way, evidence)).collect();
+impl Method {
+    /// As a bare loop does it; `None` where there is no such thing.
+    fn tried(self, way: Way) -> Option<Tried> {
+        match (self, way) {
+            (Self::Dsync, _) => Some(Tried::Dsync),
+            (Self::AfterWrite, Way::Uring) => Some(Tried::AfterWrite),
+            // The synchronous engine's sync is a call.
+            (Self::AfterWrite, Way::Pwritev2) => Some(Tried::Fdatasync),
+            (Self::Linked, Way::Uring) => Some(Tried::Linked),
+            (Self::Linked, Way::Pwritev2) => None,
+        }
+    }
+}
+
+/// What follows from the evidence. Another method than dsync is taken only if it is certainly faster with several
+/// commits in flight, and does not certainly cost much with one.
+fn judge(way: Way, evidence: &[Evidence]) -> Option<Verdict> {
+    let entrants = Method::ALL.iter().filter_map(|&it| Entrant::of(it, way, evidence));
+    let entrants: Vec<Entrant> = entrants.collect();
     let dsync = entrants.iter().find(|it| it.method == Method::Dsync)?;
     let better = entrants.iter().filter(|it| {
         it.busy.low > dsync.busy.high && it.lone.high >= dsync.lone.low * (1.0 - LONE_LOSS)
@@ -178,15 +204,7 @@ struct Entrant {
 
 impl Entrant {
     fn of(method: Method, way: Way, evidence: &[Evidence]) -> Option<Self> {
-        let tried = match (method, way) {
-            (Method::Dsync, _) => Tried::Dsync,
-            (Method::Linked, Way::Uring) => Tried::Linked,
-            (Method::AfterWrite, Way::Uring) => Tried::AfterWrite,
-            // The synchronous engine's sync is a call.
-            (Method::AfterWrite, Way::Pwritev2) => Tried::Fdatasync,
-            (Method::Linked, Way::Pwritev2) => return None,
-        };
-        let candidate = Candidate { way, method: tried };
+        let candidate = Candidate { way, method: method.tried(way)? };
         let mut found = evidence.iter().filter(|it| it.candidate == candidate);
         let lone = found.next()?.commits_per_s;
         let busy = found.next().map_or(lone, |it| it.commits_per_s);
@@ -234,7 +252,7 @@ mod tests {
         let lone = (90.0, 110.0);
         let method = |linked, after| {
             let speeds = [[lone, (90.0, 110.0)], [lone, linked], [lone, after]];
-            judge(&measured(speeds)).unwrap().method
+            judge(Way::Uring, &measured(speeds)).unwrap().method
         };
         assert_eq!(method((80.0, 100.0), (80.0, 100.0)), Method::Dsync);
         assert_eq!(method((109.0, 300.0), (109.0, 300.0)), Method::Dsync, "not certainly");
@@ -247,38 +265,37 @@ mod tests {
         let method = |lone| {
             let dsync = [(100.0, 110.0), (90.0, 110.0)];
             let speeds = [dsync, [(50.0, 60.0), (80.0, 90.0)], [lone, (300.0, 310.0)]];
-            judge(&measured(speeds)).unwrap().method
+            judge(Way::Uring, &measured(speeds)).unwrap().method
         };
         assert_eq!(method((70.0, 81.0)), Method::AfterWrite, "a fifth is worth it");
         assert_eq!(method((70.0, 79.0)), Method::Dsync);
     }
 
     #[test]
-    fn calls_count_only_where_there_is_no_ring() {
+    fn without_a_ring_there_is_one_number() {
         let calls = [
             evidence(Way::Pwritev2, Tried::Dsync, 1, (90.0, 110.0)),
             evidence(Way::Pwritev2, Tried::Fdatasync, 1, (200.0, 210.0)),
         ];
-        let verdict = judge(&calls).unwrap();
-        assert_eq!(verdict.method, Method::AfterWrite);
-        assert_eq!(verdict.speeds[1].method, SyncMethod::AfterWrite);
-        assert_eq!((verdict.speeds[1].lone_per_s, verdict.speeds[1].busy_per_s), (205, 205));
-        let mut both = measured([[(90.0, 110.0); 2]; 3]);
-        both.extend(calls);
-        assert_eq!(judge(&both).unwrap().method, Method::Dsync);
-        assert_eq!(judge(&[]), None);
+        let verdict = judge(Way::Pwritev2, &calls).unwrap();
+        assert_eq!((verdict.method, verdict.speeds.len()), (Method::AfterWrite, 2));
+        let speed = verdict.speeds[1];
+        assert_eq!(speed.method, SyncMethod::AfterWrite);
+        assert_eq!((speed.lone_per_s, speed.busy_per_s), (205, 205));
+        assert_eq!(judge(Way::Pwritev2, &[]), None);
     }
 
     #[test]
     fn the_cells_are_what_the_log_can_do() {
         let options = Options::new("log").depth(7).access(AccessWish::Buffered);
-        let all = cells(&options);
-        assert!(all.iter().all(|it| it.check().is_ok() && it.access == AccessKind::Buffered));
-        let busy: Vec<_> = all.iter().filter(|it| it.depth > 1).collect();
-        assert!(busy.len() == 3 && busy.iter().all(|it| it.depth == 7 && it.way == Way::Uring));
-        let calls = cells(&options.clone().engine(Engine::Blocking));
-        assert!(calls.len() == 2 && calls.iter().all(|it| it.way == Way::Pwritev2));
-        assert!(cells(&options.engine(Engine::Uring)).iter().all(|it| it.way == Way::Uring));
+        let ring = cells(&options, Way::Uring);
+        assert!(ring.iter().all(|it| it.check().is_ok() && it.access == AccessKind::Buffered));
+        let depths: Vec<u32> = ring.iter().map(|it| it.depth).collect();
+        assert_eq!(depths, [1, 7, 1, 7, 1, 7]);
+        let calls = cells(&options, Way::Pwritev2);
+        assert!(calls.len() == 2 && calls.iter().all(|it| it.check().is_ok()));
+        assert_eq!(cells(&options.clone().depth(1), Way::Uring).len(), 3);
+        assert!(cells(&options.depth(1000), Way::Uring).iter().all(|it| it.check().is_ok()));
     }
 
     fn is_measuring(disk: &SimDisk) -> bool {
@@ -335,7 +352,7 @@ mod tests {
         let mut prober = Prober::new(&shared);
         prober.spent = LIMIT;
         assert_eq!(prober.step(), None);
-        assert_eq!(log.capabilities().sync_reason, reason("a commit takes too long here"));
+        assert_eq!(log.capabilities().sync_reason, reason("measuring takes too long here"));
         assert!(!is_measuring(&disk), "the file is gone at the end");
         assert!(disk.list("/log".as_ref()).unwrap().iter().all(|it| it.name != "SYNC-METHOD"));
     }
