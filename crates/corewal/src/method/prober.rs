@@ -66,6 +66,7 @@ impl<'a> Prober<'a> {
     fn step(&mut self) -> Option<Duration> {
         let methods: &Methods = &self.shared.methods;
         if !methods.is_pending() {
+            methods.answer(Answer::Unmeasured("another method was asked for meanwhile".into()));
             return None;
         }
         let disk = &*self.shared.options.disk;
@@ -330,6 +331,8 @@ mod tests {
         assert_eq!(prober.step(), None);
         drop(prober);
         assert!(!is_measuring(&disk));
+        log.switch_sync_method(SyncMethod::Auto);
+        assert!(matches!(log.capabilities().sync_reason, SyncReason::Unmeasured(_)));
     }
 
     #[test]
