@@ -104,13 +104,34 @@ impl Positional for Room<'_> {
 impl Writer<EncodeError> for Room<'_> {
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        // rkyv pads with nothing more often than not, and calls for it.
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let end = self.len + bytes.len();
-        if self.wish == Wish::Write {
-            let room = self.bytes.get_mut(self.len..end).ok_or_else(EncodeError::no_room)?;
-            room.copy_from_slice(bytes);
+        match self.bytes.get_mut(self.len..end) {
+            Some(room) => copy(bytes, room),
+            None if self.wish == Wish::Count => {}
+            None => return Err(EncodeError::no_room()),
         }
         self.len = end;
         Ok(())
+    }
+}
+
+/// Copies a field. Short ones, as strings are, without a call.
+#[inline]
+fn copy(from: &[u8], to: &mut [u8]) {
+    if let (Some((head, _)), Some((_, tail))) =
+        (from.split_first_chunk::<16>(), from.split_last_chunk::<16>())
+        && from.len() <= 32
+        && to.len() == from.len()
+    {
+        let len = to.len();
+        to[..16].copy_from_slice(head);
+        to[len - 16..].copy_from_slice(tail);
+    } else {
+        to.copy_from_slice(from);
     }
 }
 
