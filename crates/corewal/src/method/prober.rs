@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn is_measuring(disk: &SimDisk) -> bool {
-        let entries = disk.list("/log".as_ref()).unwrap();
+        let entries = disk.list("/log".as_ref()).expect("the disk is sound");
         entries.iter().any(|it| it.name.starts_with(PROBE_PREFIX))
     }
 
