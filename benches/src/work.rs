@@ -21,8 +21,10 @@ pub enum Work {
     PerTurn(u32),
     /// So many threads; each waits for each of its appends.
     Threads(u32),
-    /// So many async tasks on one thread; each awaits each of its appends.
+    /// So many async tasks on the thread that drives the shard; each awaits each of its appends.
     Tasks(u32),
+    /// The same with the writer on another thread.
+    RemoteTasks(u32),
     /// As many durable bytes as the device takes.
     Bytes {
         /// Size of an entry, in bytes.
@@ -109,6 +111,7 @@ impl fmt::Display for Work {
             Self::PerTurn(count) => write!(f, "per-turn-{count}"),
             Self::Threads(count) => write!(f, "threads-{count}"),
             Self::Tasks(count) => write!(f, "tasks-{count}"),
+            Self::RemoteTasks(count) => write!(f, "remote-tasks-{count}"),
             Self::Bytes { entry_len, shards } => write!(f, "bytes-{entry_len}-{shards}"),
             Self::Lines(shards) => write!(f, "lines-{shards}"),
             Self::Burst => f.write_str("burst"),
@@ -146,6 +149,7 @@ impl FromStr for Work {
             ["per", "turn", count] => Self::PerTurn(number(count)?),
             ["threads", count] => Self::Threads(number(count)?),
             ["tasks", count] => Self::Tasks(number(count)?),
+            ["remote", "tasks", count] => Self::RemoteTasks(number(count)?),
             ["bytes", entry_len, shards] => {
                 Self::Bytes { entry_len: number(entry_len)?, shards: number(shards)? }
             }
@@ -176,6 +180,7 @@ mod tests {
             Work::PerTurn(64),
             Work::Threads(16),
             Work::Tasks(64),
+            Work::RemoteTasks(64),
             Work::Bytes { entry_len: 1024, shards: 2 },
             Work::Lines(4),
             Work::Burst,

@@ -6,6 +6,7 @@
 //! | `intake` | appending: the open batch, and those behind it |
 //! | `entrance` | an intake that many threads share, and those who wait for room in it |
 //! | `flight` | what is in flight, and the frontier |
+//! | `refill` | how long a batch is held back for what the program is about to append |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `thread` | a writer on a thread of the log, behind an entrance |
 //! | `truncate` | cutting off the end of a shard |
@@ -18,6 +19,7 @@ mod batch;
 mod entrance;
 mod flight;
 mod intake;
+mod refill;
 mod space;
 mod thread;
 mod transaction;

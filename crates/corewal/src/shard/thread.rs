@@ -6,7 +6,7 @@ use crate::error::{AppendError, Failure, FailureCause};
 use crate::events;
 use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
-use crate::shard::turn::{Drive, Ending, Then, Turn};
+use crate::shard::turn::{Drive, Ending, Sealing, Then, Turn};
 use crate::sync::yield_now;
 
 /// A gathering ends after so many looks in a row at an intake that has not grown.
@@ -60,7 +60,7 @@ impl WriterThread {
         self.gather();
         let inside = self.entrance.lock();
         let mut inside = inside.map_err(|failure| self.drive.fail(failure.cause))?;
-        let loaded = self.drive.load(&mut inside.intake);
+        let loaded = self.drive.load(&mut inside.intake, Sealing::Now);
         inside.admit(self.drive.sealable_from(), &mut self.let_in);
         let is_ended = inside.is_ended();
         drop(inside);

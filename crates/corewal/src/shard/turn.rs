@@ -20,6 +20,7 @@ use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
 use crate::shard::flight::{Flight, InFlight};
 use crate::shard::intake::Intake;
+use crate::shard::refill::Refill;
 use crate::shard::watch::Watch;
 use crate::shared::{ShardShared, Shared, Start};
 use crate::wakeup::Exposure;
@@ -43,6 +44,14 @@ pub(super) enum Then {
     Return,
     /// Nothing before a completion: the turn waits for one, if anything is in flight.
     Await,
+}
+
+/// Whether an open batch goes to the ring as soon as the rule allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sealing {
+    Now,
+    /// It is held back for what the program is about to append.
+    Later,
 }
 
 /// What a load leaves to do.
@@ -92,6 +101,7 @@ pub(crate) struct Drive {
     /// Syncs go on, file by file, until this batch is durable.
     sync_until: BatchNumber,
     watch: Watch,
+    refill: Refill,
     /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
     segment: Option<(SegmentNumber, Method)>,
 }
@@ -139,6 +149,7 @@ impl Drive {
             newest_count: 0,
             sync_until: BatchNumber(0),
             watch: Watch::new(depth, shared.epochs.first()),
+            refill: Refill::default(),
             segment: None,
             shared,
         }
@@ -204,8 +215,15 @@ impl Drive {
     /// One whole turn; see [`ShardWriter::turn`](super::ShardWriter::turn).
     pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.begin()?;
-        self.reap()?;
-        let next = self.load(intake).inspect_err(events::failed)?;
+        let released = self.reap()?;
+        let sealing = match then {
+            Then::Await => {
+                self.refill.stop();
+                Sealing::Now
+            }
+            Then::Return => self.sealing(intake, released),
+        };
+        let next = self.load(intake, sealing).inspect_err(events::failed)?;
         if then == Then::Await {
             // What was durable before the wait is told before it.
             self.tell();
@@ -230,14 +248,29 @@ impl Drive {
         }
     }
 
-    /// Takes completions in and moves the frontier.
-    pub(super) fn reap(&mut self) -> Result<(), Failure> {
+    /// Whether the open batch is held back, after a turn has released so many entries.
+    fn sealing(&mut self, intake: &Intake, released: u64) -> Sealing {
+        if !self.flight.is_empty() || self.shared.options.has_lazy_syncs() {
+            self.refill.stop();
+            return Sealing::Now;
+        }
+        let waiting = intake.open.as_ref().map_or(0, |open| u64::from(open.entry_count()));
+        let disk = &self.shared.options.disk;
+        if released > 0 {
+            self.refill.begin(released, waiting, disk.now());
+        }
+        if self.refill.holds(waiting, || disk.now()) { Sealing::Later } else { Sealing::Now }
+    }
+
+    /// Takes completions in and moves the frontier; returns over how many entries.
+    pub(super) fn reap(&mut self) -> Result<u64, Failure> {
         let mut completions = std::mem::take(&mut self.completions);
         if let Err(error) = self.ring.reap(&mut completions) {
             return Err(self.fail(FailureCause::Ring(Arc::new(error))));
         }
         let before = (self.flight.durable(), self.flight.barrier());
         let before_batch = self.durable().0;
+        let entries_before = self.flight.entry_count();
         for completion in completions.drain(..) {
             self.complete(completion);
         }
@@ -260,13 +293,13 @@ impl Drive {
             let others = self.shared.shards.iter().filter(|it| it.shard != self.this().shard);
             others.for_each(ShardShared::wake);
         }
-        Ok(())
+        Ok(entries_before - self.flight.entry_count())
     }
 
     /// Gives freed blocks back, takes prepared segments, closes the epochs that are asked for, and loads the
     /// batches that may go to the ring. Everything that a turn does with the intake, perhaps under its lock; so no
     /// subscriber of events is called.
-    pub(super) fn load(&mut self, intake: &mut Intake) -> Result<Next, Failure> {
+    pub(super) fn load(&mut self, intake: &mut Intake, sealing: Sealing) -> Result<Next, Failure> {
         let shared = Arc::clone(&self.shared);
         let this = &shared.shards[self.index];
         self.freed.drain(..).for_each(|block| intake.give_back(block));
@@ -281,7 +314,7 @@ impl Drive {
         }
         self.follow_epochs(intake)?;
         let vouch_in = self.vouch_if_due(intake);
-        while let Some(loaded) = self.next_sealable(intake) {
+        while let Some(loaded) = self.next_sealable(intake, sealing) {
             self.loaded.push(loaded);
         }
         let is_empty = intake.is_empty();
@@ -300,6 +333,9 @@ impl Drive {
         let mut pushed = loaded.len();
         if pushed > 0 {
             self.watch.look(&self.shared.shards[self.index].meter);
+        }
+        if pushed > 0 && self.flight.is_empty() {
+            self.refill.disk_busy(self.shared.options.disk.now());
         }
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
         self.loaded = loaded;
@@ -326,6 +362,9 @@ impl Drive {
     /// Sleeps until a completion waits to be reaped, or somebody wakes the writer; at most for `limit`.
     pub(super) fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
         self.check_latch()?;
+        if self.refill.is_holding() {
+            return Ok(());
+        }
         let wakeup = Arc::clone(&self.this().wakeup);
         let slept = match self.exposure {
             // The next turn clears it.
@@ -358,7 +397,7 @@ impl Drive {
     /// never. By the rule of [`next_sealable`](Self::next_sealable), for whoever fills it meanwhile.
     pub(super) fn sealable_from(&self) -> Option<u64> {
         let (in_flight, entries) = self.load_of_the_disk();
-        (in_flight < self.shared.options.depth).then(|| entries.div_ceil(2).max(1))
+        (in_flight < self.shared.options.depth).then(|| enough(entries))
     }
 
     /// Entries of the newest batch, if nothing is in flight: so many may come again.
@@ -495,16 +534,22 @@ impl Drive {
 
     /// The batch that may go to the kernel now, by the sealing rule.
     ///
-    /// Nothing in flight: at once. Else an open batch waits until it has half as many entries as are in
-    /// flight, so that batches grow with the load; a full one goes as soon as the depth allows.
-    fn next_sealable(&self, intake: &mut Intake) -> Option<(BatchNumber, OpenBatch)> {
+    /// Nothing in flight: at once, unless a [`Refill`] holds it back. Else an open batch waits until it has half as
+    /// many entries as are in flight, so that batches grow with the load; a full one goes as soon as the depth
+    /// allows.
+    fn next_sealable(
+        &self,
+        intake: &mut Intake,
+        sealing: Sealing,
+    ) -> Option<(BatchNumber, OpenBatch)> {
         let (in_flight, entries) = self.load_of_the_disk();
         if in_flight >= self.shared.options.depth {
             return None;
         }
         if intake.ready.is_empty() {
             let open = intake.open.as_ref().filter(|open| !open.is_empty())?;
-            if in_flight > 0 && u64::from(open.entry_count()) * 2 < entries {
+            let is_enough = in_flight == 0 || u64::from(open.entry_count()) >= enough(entries);
+            if sealing == Sealing::Later || !is_enough {
                 return None;
             }
             intake.close_batch();
@@ -623,4 +668,9 @@ impl Drive {
         let refused = self.ring.push(operation).err();
         assert!(refused.is_none(), "the ring is as deep as the depth and a sync");
     }
+}
+
+/// Entries that an open batch must have to be sealed beside so many in flight.
+fn enough(entries_in_flight: u64) -> u64 {
+    entries_in_flight.div_ceil(2).max(1)
 }

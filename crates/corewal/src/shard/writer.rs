@@ -280,7 +280,7 @@ impl ShardWriter {
     /// Sleeps until there is something to do, at most for `limit`; then take a turn. It is woken by a
     /// completion, a request for an epoch, a commit that is to be vouched for, a prepared segment that was
     /// missing, the end of the log, and its [`waker`](Self::waker). May return early; returns at once if
-    /// somebody has woken it since the last turn began.
+    /// somebody has woken it since the last turn began, or if that turn held a batch back.
     ///
     /// Nothing is polled: after [`Turn::Idle`] pass its duration on, or vouches and syncs that are due come only
     /// with the next turn.

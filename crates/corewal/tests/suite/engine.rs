@@ -1,14 +1,16 @@
 //! What the engine does, over every sync method, policy and ring: records of every size, rotation, policies,
 //! vouches, epochs, typed records, closing and reopening.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corewal::{
     AccessError, AppendError, CloseError, EncodeError, Engine, Epoch, EpochError, FailureCause,
     Kind, Log, Options, Policy, Record, Seq, ShardId, ShardWriter, Stamp, Standing, SyncMethod,
     Turn, WaitError,
 };
+use corewal_disk::sim::SimDisk;
 use rkyv::rancor::Fallible;
 use rkyv::{Archive, Place, Serialize};
 
@@ -273,6 +275,62 @@ fn a_writer_whose_blocks_are_all_in_flight_is_full_and_goes_on_after_turns() {
 }
 
 /// Defect 5, 14, 31, 45: over many small segments, whatever the ring, the method and the policy.
+/// Sixty-four appends are outstanding at most, with a turn after each: what a batch releases comes back one by one, and
+/// goes to the disk together.
+#[test]
+fn what_a_batch_has_released_shares_the_next_one() {
+    const OUTSTANDING: u64 = 64;
+    let options = Options::new("/log").disk(Arc::new(SimDisk::new(7)));
+    let mut log = Log::recover(options.first_segment_len(8 << 20)).unwrap().open().unwrap();
+    let mut writer = log.take_seats().remove(0).sit().unwrap();
+    let first = writer.append_bytes(Kind::PUT, b"first").unwrap();
+    writer.wait(first).unwrap();
+    let (mut appended, before) = (1, writer.stats());
+    while appended < 100 * OUTSTANDING {
+        if appended - (writer.frontier().0 - first.seq.0 + 1) < OUTSTANDING {
+            writer.append_bytes(Kind::PUT, b"another").unwrap();
+            appended += 1;
+        }
+        let is_full = appended - (writer.frontier().0 - first.seq.0 + 1) == OUTSTANDING;
+        if writer.turn().unwrap() == Turn::Sleep && is_full {
+            writer.sleep(None).unwrap();
+        }
+    }
+    let batches = writer.stats().batches - before.batches;
+    // Without it there are more than 500; the disk is simulated, so the number is always the same.
+    assert!(batches <= 400, "{batches} batches for {appended} entries");
+    writer.close().unwrap();
+    log.close().unwrap();
+}
+
+/// A program that sleeps although it was told to take another turn gets its batch to the disk all the same.
+#[test]
+fn a_batch_that_is_held_back_lets_nobody_sleep() {
+    const FOREVER: Duration = Duration::from_secs(60);
+    let dir = temp_dir();
+    let mut log = open(Options::new(dir.path().join("log")));
+    let mut writer = log.take_seats().remove(0).sit().unwrap();
+    let mut held = 0;
+    for _ in 0..200 {
+        let outstanding =
+            [(); 3].map(|()| writer.append_bytes(Kind::PUT, b"one of three").unwrap());
+        while writer.frontier() < outstanding[2].seq {
+            let turn = writer.turn().unwrap();
+            held += u32::from(turn == Turn::Again);
+            let start = Instant::now();
+            writer.sleep(Some(FOREVER)).unwrap();
+            assert!(start.elapsed() < FOREVER, "after {turn:?}");
+            // One more while the disk works: it is in the open batch when that becomes idle.
+            if writer.frontier() < outstanding[2].seq && turn == Turn::Sleep {
+                writer.append_bytes(Kind::PUT, b"a fourth").unwrap();
+            }
+        }
+    }
+    assert!(held > 0, "nothing was held back");
+    writer.close().unwrap();
+    log.close().unwrap();
+}
+
 #[test]
 fn rotation_keeps_everything_with_every_ring_method_and_policy() {
     for engine in ENGINES {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, Stamp, SyncMethod,
-    Turn,
+    AppendError, Durable, Engine, Kind, Log, Options, Preparing, RingFacts, ShardWriter, Stamp,
+    SyncMethod, Turn,
 };
 use corewal_benches::Anything;
 use corewal_benches::record::Check;
@@ -100,6 +100,11 @@ impl LogUnderTest {
     /// Whether `margin` bytes more may not fit into what is prepared.
     pub(crate) fn is_full(&self, margin: u64) -> bool {
         self.writer.stats().batch_bytes + margin >= self.room
+    }
+
+    /// Becomes ready when an entry is durable; not before a turn.
+    pub(crate) fn durable(&self, stamp: Stamp) -> Durable {
+        self.log.durable(stamp)
     }
 
     /// Closes and reopens the log, and finds `acknowledged` records of each producer.

@@ -7,6 +7,7 @@ mod log;
 mod moments;
 mod poll;
 mod producers;
+mod tasks;
 
 use corewal_benches::Anything;
 use corewal_benches::cell::{Answer, Asked, no_such};
@@ -37,6 +38,7 @@ pub(crate) fn run(asked: &Asked) -> Result<Answer, Anything> {
         Work::Rotations(count) => moments::rotations(&variant, asked, count),
         Work::Punts => moments::punts(&variant, asked),
         Work::Threads(count) => producers::threads(&variant, asked, count),
-        Work::Tasks(count) => producers::tasks(&variant, asked, count),
+        Work::Tasks(count) => tasks::own(&variant, asked, count),
+        Work::RemoteTasks(count) => tasks::remote(&variant, asked, count),
     }
 }

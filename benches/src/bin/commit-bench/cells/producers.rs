@@ -1,6 +1,5 @@
-//! Threads of the log, and those who append to them: blocking threads, and async tasks.
+//! Threads of the log, and blocking threads that append to them.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Instant;
@@ -11,29 +10,27 @@ use corewal_benches::cell::{Answer, Asked, Figure, Outcome};
 use corewal_benches::record::Records;
 use corewal_benches::work::RECORD_LEN;
 use corewal_probe::{Histogram, histogram};
-use futures::executor::block_on;
-use futures::stream::{FuturesUnordered, StreamExt};
 
 use super::log::{Variant, find, method};
 use super::poll::with_stats;
 
 /// A log whose writer is on a thread of its own, in a directory that goes away.
-struct Served {
+pub(crate) struct Served {
     log: Log,
-    producer: Producer,
+    pub(crate) producer: Producer,
     path: PathBuf,
     _dir: tempfile::TempDir,
 }
 
 /// What those who appended did: how many each, and how long each append took.
-struct Done {
-    counts: Vec<u64>,
-    latencies_ns: Histogram<u64>,
-    took_s: f64,
+pub(crate) struct Done {
+    pub(crate) counts: Vec<u64>,
+    pub(crate) latencies_ns: Histogram<u64>,
+    pub(crate) took_s: f64,
 }
 
 impl Served {
-    fn open(variant: &Variant, asked: &Asked) -> Result<Self, Anything> {
+    pub(crate) fn open(variant: &Variant, asked: &Asked) -> Result<Self, Anything> {
         let dir = tempfile::tempdir_in(&asked.dir)?;
         let path = dir.path().join("log");
         let mut log = Log::recover(variant.prepared(&path, asked.room()))?.open()?;
@@ -42,7 +39,7 @@ impl Served {
     }
 
     /// Closes and reopens the log, and finds what was acknowledged.
-    fn finish(self, variant: &Variant, done: &Done) -> Result<Answer, Anything> {
+    pub(crate) fn finish(self, variant: &Variant, done: &Done) -> Result<Answer, Anything> {
         let facts = self.log.capabilities().rings.remove(0).1.ok_or("the shard has no ring")?;
         let Self { log, producer, path, _dir } = self;
         producer.drained()?;
@@ -57,7 +54,7 @@ impl Served {
 }
 
 /// Appends of each producer that fit into the prepared space, if each were a batch of its own.
-fn limit(asked: &Asked, producers: u32) -> u64 {
+pub(crate) fn limit(asked: &Asked, producers: u32) -> u64 {
     (asked.room() / 4096).saturating_sub(16) / u64::from(producers)
 }
 
@@ -90,39 +87,7 @@ pub(crate) fn threads(variant: &Variant, asked: &Asked, count: u32) -> Result<An
     served.finish(variant, &sum(done, start))
 }
 
-/// Tasks on one thread that await each of their appends.
-pub(crate) fn tasks(variant: &Variant, asked: &Asked, count: u32) -> Result<Answer, Anything> {
-    let served = Served::open(variant, asked)?;
-    let (start, limit) = (Instant::now(), limit(asked, count));
-    let end = start + asked.time();
-    let commit = async |producer: Producer, number| -> Result<_, Anything> {
-        let mut records = Records::new(number, RECORD_LEN);
-        let mut latencies_ns = histogram();
-        while Instant::now() < end && records.count() < limit {
-            let start = Instant::now();
-            // Fewer bytes than the blocks hold are outstanding, so it never waits in line.
-            let stamp = producer.append_bytes(Kind::PUT, records.bytes())?;
-            producer.durable(stamp).await?;
-            latencies_ns += u64::try_from(start.elapsed().as_nanos())?;
-            records.advance();
-        }
-        Ok((records.count(), latencies_ns))
-    };
-    let mut tasks: FuturesUnordered<_> = (0..count)
-        .map(|number| {
-            let done = commit(served.producer.clone(), number);
-            async move { (number, done.await) }
-        })
-        .collect();
-    let mut done = BTreeMap::new();
-    while let Some((number, counted)) = block_on(tasks.next()) {
-        done.insert(number, counted?);
-    }
-    drop(tasks);
-    served.finish(variant, &sum(done.into_values().collect(), start))
-}
-
-fn sum(done: Vec<(u64, Histogram<u64>)>, start: Instant) -> Done {
+pub(crate) fn sum(done: Vec<(u64, Histogram<u64>)>, start: Instant) -> Done {
     let took_s = start.elapsed().as_secs_f64();
     let mut latencies_ns = histogram();
     done.iter().for_each(|it| latencies_ns += &it.1);
