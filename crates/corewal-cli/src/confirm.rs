@@ -1,4 +1,4 @@
-//! Asking before something goes that does not come back.
+//! Asking before something is done that cannot be taken back easily.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -14,20 +14,32 @@ pub(crate) struct Consent {
     yes: bool,
 }
 
+impl Consent {
+    /// Whether nobody is asked.
+    pub(crate) fn is_given(self) -> bool {
+        self.yes
+    }
+}
+
 /// Asks on the terminal; without one, `--yes` must have been said.
 pub(crate) fn confirm(consent: Consent, question: &str) -> Result<(), Trouble> {
     if consent.yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
-        let trouble = Trouble::new(Exit::Usage, "this cannot be undone, and nobody can be asked");
+        let trouble =
+            Trouble::new(Exit::Usage, "this has to be agreed to, and nobody can be asked");
         return Err(trouble.with("say --yes"));
     }
-    eprint!("{question} This cannot be undone. Type `yes`: ");
+    eprint!("{question} Type `yes`: ");
     let _ = io::stderr().flush();
     let mut answer = String::new();
     io::stdin()
         .read_line(&mut answer)
         .map_err(|error| Trouble::world(format_args!("cannot read the answer: {error}")))?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(Trouble::world("nothing was done")) }
+    if answer.trim() == "yes" {
+        Ok(())
+    } else {
+        Err(Trouble::world("not agreed to, so nothing was done"))
+    }
 }

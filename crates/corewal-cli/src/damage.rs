@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 /// The kind of some damage. Stable.
 pub(crate) fn kind(error: &RecoverError) -> &'static str {
     match error {
+        _ if error.unknown_version().is_some() => "later-version",
         RecoverError::Damaged(damage) => kind_of(damage),
         RecoverError::Manifest { cause, .. } => match cause {
             ManifestError::Missing | ManifestError::OneMissing(_) | ManifestError::AllMissing => {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use corewal::{Engine, Options, SyncMethod};
+use corewal::inspect::Shape;
+use corewal::{Engine, Options, RecoverError, SyncMethod};
 
 use crate::quantity::parse_size;
 use crate::trouble::{Exit, Trouble};
@@ -121,6 +122,15 @@ impl Tuning {
         })
     }
 
+    /// Whether a ring of this engine may be used.
+    pub(crate) fn allows(&self, engine: Engine) -> bool {
+        match self.engine {
+            EngineName::Auto => true,
+            EngineName::Uring => engine == Engine::Uring,
+            EngineName::Blocking => engine == Engine::Blocking,
+        }
+    }
+
     /// The same options, for another process of this program.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         if let Some(file) = &self.file {
@@ -136,6 +146,15 @@ impl Tuning {
             format!("--depth={}", self.depth),
         ];
         arguments.map(OsString::from).into()
+    }
+}
+
+/// What somebody else's log is opened with: its segments stay as they are.
+pub(crate) fn of_the_log(place: &Place) -> Result<Options, Trouble> {
+    let options = Options::new(&place.dir);
+    match Shape::read(&options)? {
+        None => Err(RecoverError::NoLog { dir: place.dir.clone() }.into()),
+        Some(shape) => Ok(options.shape(&shape)),
     }
 }
 

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use clap::Args;
 use corewal::{Epoch, Log, Options, Released, Seq, ShardId, inspect};
+use serde_json::{Value, json};
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, Tuning};
+use crate::options::{Place, of_the_log};
 use crate::trouble::{Exit, Trouble, quiet};
 
 /// Let go of the oldest segments: those of which the entries are held elsewhere, or not needed any more.
@@ -43,8 +44,9 @@ pub(crate) struct Release {
     #[command(flatten)]
     consent: Consent,
 
-    #[command(flatten)]
-    tuning: Tuning,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 const HELP: &str = "\
@@ -57,6 +59,11 @@ impl Release {
         let Some(manifest) = inspect::manifest(&Options::new(&self.place.dir))? else {
             return Err(corewal::RecoverError::NoLog { dir: self.place.dir.clone() }.into());
         };
+        if let Some(shard) = self.shard
+            && manifest.shard(ShardId(shard)).is_none()
+        {
+            return Err(Trouble::world(format_args!("the log has no shard {shard}")));
+        }
         let last = manifest.checkpoint.as_ref();
         if self.checkpoint.is_some()
             && self.bytes.is_none()
@@ -66,17 +73,14 @@ impl Release {
             return Err(Trouble::new(Exit::Usage, text));
         }
         let dir = self.place.dir.display();
-        let question = match (self.checkpoint, self.before, self.shard) {
-            (Some(epoch), _, _) => format!("Let go of every entry up to epoch {epoch} in {dir}?"),
-            (_, Some(seq), Some(shard)) => {
-                format!("Let go of every entry of shard {shard} below seq {seq} in {dir}?")
-            }
+        let what = match (self.checkpoint, self.before, self.shard) {
+            (Some(epoch), _, _) => format!("up to epoch {epoch}"),
+            (_, Some(seq), Some(shard)) => format!("of shard {shard} below seq {seq}"),
             _ => unreachable!("clap requires one of both"),
         };
+        let question = format!("Let go of every entry {what} in {dir}? This cannot be undone.");
         confirm(self.consent, &question)?;
-        let active = manifest.shards.iter().filter(|it| it.active).count();
-        let active = u16::try_from(active).unwrap_or(u16::MAX).max(1);
-        let log = Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
+        let log = Log::recover(of_the_log(&self.place)?)?.open()?;
         let released = match (self.checkpoint, self.before, self.shard) {
             (Some(epoch), _, _) => {
                 let bytes = self.bytes.as_deref().unwrap_or_default();
@@ -88,8 +92,24 @@ impl Release {
         let closed = log.close();
         let released = released.map_err(Trouble::world)?;
         closed?;
-        show(&released).or_else(quiet).map_err(|error| Trouble::output(&error))
+        let shown = if self.json { print(&document(&released)) } else { show(&released) };
+        shown.or_else(quiet).map_err(|error| Trouble::output(&error))
     }
+}
+
+fn print(document: &Value) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{document}")
+}
+
+fn document(released: &Released) -> Value {
+    let shards = released.shards.iter();
+    let shards = shards.map(|(shard, seq)| json!({ "shard": shard.0, "released_seq": seq.0 }));
+    json!({
+        "shards": shards.collect::<Value>(),
+        "segments": released.segments,
+        "spared": released.spared,
+        "unremoved": released.unremoved.as_ref().map(ToString::to_string),
+    })
 }
 
 fn show(released: &Released) -> io::Result<()> {

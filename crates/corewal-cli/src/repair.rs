@@ -1,14 +1,15 @@
 //! `corewal repair`: what a damaged log still holds, kept; what it has lost, named; nothing deleted.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
 use corewal::salvage::{self, Lost, Origin, Report, Restored, Restoring, Salvage, SalvageError};
-use corewal::{Kind, Options};
+use corewal::{Kind, Options, RecoverError, inspect};
 use serde_json::{Value, json};
 
+use crate::confirm::{Consent, confirm};
 use crate::options::Place;
 use crate::payload::{kind_name, write_json};
 use crate::trouble::{Exit, Trouble, quiet};
@@ -27,9 +28,8 @@ pub(crate) struct Repair {
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
 
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 
     /// Print one JSON document
     #[arg(long)]
@@ -59,6 +59,10 @@ enum Outcome {
 
 impl Repair {
     pub(crate) fn run(self) -> Result<(), Trouble> {
+        // Before the lock, which would leave its file in a directory that is no log.
+        if let Ok(None) = inspect::manifest(&Options::new(&self.place.dir)) {
+            return Err(RecoverError::NoLog { dir: self.place.dir.clone() }.into());
+        }
         let plan = match salvage::plan(&Options::new(&self.place.dir)) {
             Ok(plan) => plan,
             Err(SalvageError::Sound) => return self.say(Outcome::Sound, None),
@@ -72,13 +76,13 @@ impl Repair {
             return Err(Trouble::new(Exit::Damage, "the log is damaged")
                 .with("nothing was changed; without --dry-run it is repaired as shown"));
         }
-        if !self.yes {
+        if !self.consent.is_given() {
             // The document goes to scripts; people read the plan before they agree to it.
-            let mut err = io::stderr().lock();
-            show(&mut err, plan.report()).map_err(|error| Trouble::output(&error))?;
-            drop(err);
-            agree()?;
+            show(&mut io::stderr().lock(), plan.report())
+                .map_err(|error| Trouble::output(&error))?;
         }
+        confirm(self.consent, "Repair the log as shown?")
+            .map_err(|trouble| trouble.with("the log is still damaged").exiting(Exit::Damage))?;
         let report = plan.carry_out()?;
         self.say(Outcome::Repaired, Some(&report))
     }
@@ -102,7 +106,7 @@ impl Repair {
         let Some(report) = report else {
             return writeln!(out, "nothing to repair: the log recovers without damage");
         };
-        if outcome == Outcome::Planned || self.yes {
+        if outcome == Outcome::Planned || self.consent.is_given() {
             show(out, report)?;
         }
         if outcome == Outcome::Repaired {
@@ -115,23 +119,6 @@ impl Repair {
         }
         Ok(())
     }
-}
-
-/// Asks on a terminal.
-fn agree() -> Result<(), Trouble> {
-    let refuse = |text: &str| {
-        Err(Trouble::new(Exit::Damage, text).with("the log is damaged, and nothing was changed"))
-    };
-    if !io::stdin().is_terminal() {
-        return refuse("a repair has to be agreed to: pass --yes");
-    }
-    eprint!("repair the log as shown? [y/N] ");
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).map_err(Trouble::world)?;
-    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
-        return Ok(());
-    }
-    refuse("not agreed")
 }
 
 /// Writes what can be read of damaged batches.
@@ -336,8 +323,7 @@ impl From<SalvageError> for Trouble {
             SalvageError::NoEvidence
             | SalvageError::Contradiction(_)
             | SalvageError::Remains(_)
-            | SalvageError::ManifestTooLarge(_)
-            | SalvageError::LaterVersion { .. } => Self::new(Exit::Damage, error),
+            | SalvageError::ManifestTooLarge(_) => Self::new(Exit::Damage, error),
             _ => Self::world(error),
         }
     }

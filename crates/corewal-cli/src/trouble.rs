@@ -44,6 +44,12 @@ impl Trouble {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
 
+    /// The same trouble, told to scripts as another one.
+    #[must_use]
+    pub(crate) fn exiting(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// Prints the line, and gives the number.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("{self}");
@@ -61,6 +67,7 @@ impl From<RecoverError> for Trouble {
     fn from(error: RecoverError) -> Self {
         let trouble = Self::new(exit_of(&error), &error);
         match error {
+            _ if error.unknown_version().is_some() => trouble.with(LATER_VERSION),
             RecoverError::Locked { .. } => trouble.with("wait for it to end, then try again"),
             RecoverError::NoLog { .. } => trouble.with("`corewal append` makes one"),
             RecoverError::Damaged(_) | RecoverError::Manifest { .. } => trouble
@@ -70,8 +77,13 @@ impl From<RecoverError> for Trouble {
     }
 }
 
+/// What to do about a log that this program is too old for.
+pub(crate) const LATER_VERSION: &str =
+    "it was written by a later version of this program: use that one, or a later one";
+
 fn exit_of(error: &RecoverError) -> Exit {
     match error {
+        _ if error.unknown_version().is_some() => Exit::World,
         RecoverError::Options(_) => Exit::Usage,
         RecoverError::Manifest { .. } | RecoverError::Damaged(_) => Exit::Damage,
         _ => Exit::World,

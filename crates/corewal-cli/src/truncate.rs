@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use clap::Args;
 use corewal::{AppendError, Log, Options, RecoverError, Seq, ShardId, TruncateError, inspect};
+use serde_json::json;
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, Tuning};
+use crate::options::{Place, of_the_log};
 use crate::trouble::{Trouble, quiet};
 
 /// Cut off the end of a shard: no recovery delivers it again, and its seqs are never given out again.
@@ -30,8 +31,9 @@ pub(crate) struct Truncate {
     #[command(flatten)]
     consent: Consent,
 
-    #[command(flatten)]
-    tuning: Tuning,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 const HELP: &str = "\
@@ -50,12 +52,11 @@ impl Truncate {
             return Err(Trouble::world(format_args!("the log has no active shard {shard}")));
         }
         let dir = self.place.dir.display();
-        let question = format!("Cut off every entry of shard {shard} above seq {seq} in {dir}?");
+        let question = format!(
+            "Cut off every entry of shard {shard} above seq {seq} in {dir}? This cannot be undone."
+        );
         confirm(self.consent, &question)?;
-        let active = manifest.shards.iter().filter(|it| it.active).count();
-        let active = u16::try_from(active).unwrap_or(u16::MAX);
-        let mut log =
-            Log::recover(self.tuning.options(&self.place, Some(active), active)?)?.open()?;
+        let mut log = Log::recover(of_the_log(&self.place)?)?.open()?;
         let seat = log.take_seats().into_iter().find(|seat| seat.shard() == shard);
         let mut writer = seat.expect("an active shard has a seat").sit()?;
         let truncation = loop {
@@ -77,6 +78,16 @@ impl Truncate {
         closed?;
         let mut out = io::stdout().lock();
         let shown = match truncation.seqs {
+            seqs if self.json => {
+                let document = json!({
+                    "shard": shard.0,
+                    "entries": truncation.entries,
+                    "first_seq": seqs.map(|(first, _)| first.0),
+                    "last_seq": seqs.map(|(_, last)| last.0),
+                    "next_seq": truncation.next_seq.0,
+                });
+                writeln!(out, "{document}")
+            }
             None => writeln!(out, "shard {shard} has nothing above seq {seq}"),
             Some((first, last)) => writeln!(
                 out,

@@ -3,14 +3,14 @@
 use std::io::{self, BufWriter, Write};
 
 use clap::Args;
-use corewal::inspect::{Survey, SurveyedShard};
+use corewal::inspect::{Finding, Survey, SurveyedShard};
 use corewal::{Options, RecoverError};
 use serde_json::{Value, json};
 
 use crate::damage;
 use crate::options::Place;
 use crate::style;
-use crate::trouble::{Exit, Trouble, quiet};
+use crate::trouble::{Exit, LATER_VERSION, Trouble, quiet};
 
 /// Read and check everything, and say what is good and what is not.
 ///
@@ -35,6 +35,7 @@ Kinds of damage, in brackets in the text and as `kind` in the document:
   batch-order, batch-impossible
   header-copy   one of the two copies of a segment's header: nothing is lost, but what was durable has changed
   unreadable    the device could not read a place
+  later-version no damage: written by a later version of this program; exits 1
 
 What follows the last promise of a log that was not closed may have been lost with a power cut, or damaged later:
 nothing on disk tells, and it is no damage here. `corewal prove` shows up to where there is proof.
@@ -65,12 +66,20 @@ pub(crate) fn found(survey: &Survey, place: &Place) -> Result<(), Trouble> {
     if count == 0 {
         return Ok(());
     }
+    let is_later = |finding: &Finding| finding.error.unknown_version().is_some();
+    if survey.findings().iter().any(is_later) {
+        let text = format_args!("{} cannot be read", place.dir.display());
+        return Err(Trouble::world(text).with(LATER_VERSION));
+    }
     let places = if count == 1 { "place is" } else { "places are" };
     let dir = place.dir.display();
     let trouble = Trouble::new(Exit::Damage, format_args!("{count} {places} damaged in {dir}"));
-    Err(trouble.with(format_args!(
-        "nothing was changed; `corewal repair --dir {dir} --dry-run` says what can be saved"
-    )))
+    Err(match survey.findings().is_empty() {
+        true => trouble.with("nothing is lost and nothing is to be repaired, but look at the disk"),
+        false => trouble.with(format_args!(
+            "nothing was changed; `corewal repair --dir {dir} --dry-run` says what can be saved"
+        )),
+    })
 }
 
 fn is_good(survey: &Survey, shard: &SurveyedShard) -> bool {

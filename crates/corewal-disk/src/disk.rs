@@ -50,8 +50,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Those of unlink(2), except `NotFound`.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes the names in `dir` durable. Does nothing where the platform has no such call
-    /// (Windows).
+    /// Makes the names in `dir` durable. Does nothing on Windows, which has no such call: a
+    /// [`rename`](Self::rename) flushes the file there.
     ///
     /// # Errors
     /// Those of opening the directory and of fsync(2).
@@ -165,8 +165,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn allocate(&self, len: u64) -> io::Result<()>;
 
     /// Writes what the page cache holds of this file to the device and drops it from the cache, so
-    /// that the next read comes from the device. Returns whether the platform could do that;
-    /// `true` for a file with [`Access::Direct`], which has nothing to drop.
+    /// that the next read comes from the device. Returns whether the platform could do that, and
+    /// does nothing if not; `true` for a file with [`Access::Direct`], which has nothing to drop.
     ///
     /// # Errors
     /// Those of fsync(2) and posix_fadvise(2).

@@ -77,7 +77,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        sys::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -92,13 +92,8 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<Lock, Held>> {
-        let file = sys::options().write(true).create(true).truncate(false).open(path)?;
+        let Some(file) = sys::lock(path)? else { return Ok(Err(Held { holder: holder_of(path) })) };
         let file = RealFile { file, access: Access::Buffered };
-        match file.file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(Err(Held { holder: file.holder() })),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
         // Only the holder writes; a reader in between sees an empty or a cut text, which is
         // allowed.
         file.file.set_len(0)?;
@@ -159,13 +154,14 @@ impl RealFile {
             io::Error::new(io::ErrorKind::InvalidInput, "the file belongs to another disk")
         })
     }
+}
 
-    /// What the holder of the lock wrote; empty if it cannot be read (Windows locks the bytes too).
-    fn holder(&self) -> String {
-        let mut text = [0; HOLDER_LIMIT];
-        let len = self.read_at(&mut text, 0).unwrap_or(0);
-        String::from_utf8_lossy(&text[..len]).into_owned()
-    }
+/// What the holder of the lock at `path` wrote; empty if it cannot be read.
+fn holder_of(path: &Path) -> String {
+    let Ok(file) = sys::options().open(path) else { return String::new() };
+    let mut text = [0; HOLDER_LIMIT];
+    let len = RealFile { file, access: Access::Buffered }.read_at(&mut text, 0).unwrap_or(0);
+    String::from_utf8_lossy(&text[..len]).into_owned()
 }
 
 impl DiskFile for RealFile {

@@ -279,6 +279,8 @@ mod tests {
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
+    /// Only Linux has direct writes.
+    #[cfg(target_os = "linux")]
     #[test]
     fn outstanding_records_are_cut_into_batches() {
         let temp = temp_dir();

@@ -17,7 +17,7 @@ use crate::window::{PaneChange, Windows};
 use crate::workload::{Chain, Emit, Home, Operator, Workload};
 
 /// The file that comes with the crate: a JSON object in each line, in the order of the dates.
-pub const FILE: &str = include_str!("../../../benches/data/flights-20k.ndjson");
+pub const FILE: &str = include_str!("../data/flights-20k.ndjson");
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 const DAY_MS: u64 = 24 * HOUR_MS;

@@ -156,6 +156,25 @@ pub enum ManifestError {
     AllMissing,
 }
 
+impl RecoverError {
+    /// The version of the format that a manifest or a segment says it has, if it is one that this program does not
+    /// know: then the log was written by a later program, and nothing is damaged.
+    #[must_use]
+    pub fn unknown_version(&self) -> Option<u16> {
+        match self {
+            Self::Manifest {
+                cause: ManifestError::Broken(ManifestFault::Version(version)),
+                ..
+            } => Some(*version),
+            Self::Damaged(damage) => match damage.reason {
+                Reason::SegmentHeader(SegmentFault::Version(version)) => Some(version),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 /// Damage that recovery refuses to pass over.
 ///
 /// ```

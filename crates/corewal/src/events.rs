@@ -6,6 +6,7 @@ use std::path::Path;
 use corewal_disk::RingFacts;
 use corewal_format::{Epoch, Incarnation, SegmentNumber, ShardId};
 
+use crate::access::SegmentAccess;
 use crate::error::{Damage, Failure, IoFault};
 use crate::keep::{Piece, Released};
 use crate::method::{Method, SyncReason};
@@ -26,7 +27,6 @@ pub(crate) fn recovered(dir: &Path, report: &Report) {
     {
         use crate::recovery::RunEnd;
 
-        let entries: u64 = report.shards.iter().map(|shard| shard.entries).sum();
         let torn = |end| if let RunEnd::Torn { ignored, .. } = end { ignored } else { 0 };
         let torn_bytes: u64 = report.shards.iter().map(|shard| torn(shard.end)).sum();
         tell!(
@@ -34,7 +34,6 @@ pub(crate) fn recovered(dir: &Path, report: &Report) {
             dir = %dir.display(),
             incarnation = report.incarnation.0,
             committed_epoch = report.committed_epoch.0,
-            entries,
             torn_bytes,
             took_us = u64::try_from(report.took.as_micros()).unwrap_or(u64::MAX),
             "recovered"
@@ -46,8 +45,13 @@ pub(crate) fn damaged(dir: &Path, damage: &Damage) {
     tell!(error, dir = %dir.display(), at = %damage.at, %damage, "damage");
 }
 
-pub(crate) fn opened(dir: &Path, incarnation: Incarnation, shards: usize) {
-    tell!(info, dir = %dir.display(), incarnation = incarnation.0, shards, "opened");
+pub(crate) fn opened(dir: &Path, incarnation: Incarnation, shards: usize, report: &Report) {
+    #[cfg(feature = "tracing")]
+    {
+        let entries: u64 = report.shards.iter().filter_map(|shard| shard.entries).sum();
+        let dir = dir.display();
+        tell!(info, %dir, incarnation = incarnation.0, shards, entries, "opened");
+    }
 }
 
 pub(crate) fn seated(shard: ShardId, ring: &RingFacts) {
@@ -57,6 +61,10 @@ pub(crate) fn seated(shard: ShardId, ring: &RingFacts) {
             tell!(warn, shard = shard.0, engine = ?ring.engine, reason = %reason, "fallback");
         }
     }
+}
+
+pub(crate) fn buffered(shard: ShardId, access: SegmentAccess) {
+    tell!(warn, shard = shard.0, %access, "buffered");
 }
 
 pub(crate) fn rotated(shard: ShardId, full: &Piece) {

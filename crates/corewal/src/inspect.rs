@@ -28,6 +28,8 @@
 //! # }
 //! ```
 
+mod shape;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
@@ -39,7 +41,7 @@ use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::method;
 use crate::recovery::{
-    Cursor, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
+    Cursor, Extent, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
 };
 
 pub use corewal_format::{
@@ -47,6 +49,7 @@ pub use corewal_format::{
     Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
 };
 
+pub use self::shape::{SegmentShape, Shape};
 pub use crate::method::Remembered;
 pub use crate::recovery::Report;
 pub use crate::survey::{
@@ -181,7 +184,7 @@ impl Inspection {
             layout,
         };
         let layout = &inspection.layout;
-        let listing = match judged(layout, Scan::AtOnce) {
+        let listing = match judged(layout, Scan::AtOnce, Extent::Whole) {
             Ok(None) => return Err(RecoverError::NoLog { dir: layout.dir.clone() }),
             Ok(Some(snapshot)) => {
                 inspection.report = Some(snapshot.report());

@@ -70,11 +70,12 @@
 //!
 //! | message | level | when | fields |
 //! |---|---|---|---|
-//! | `recovered` | info | a recovery has judged the log | `dir`, `incarnation`, `committed_epoch`, `entries`, `torn_bytes`, `took_us` |
+//! | `recovered` | info | a recovery has judged the log | `dir`, `incarnation`, `committed_epoch`, `torn_bytes`, `took_us` |
 //! | `damage` | error | a recovery refused it, or met it in the stream | `dir`, `at`, `damage` |
-//! | `opened` | info | the next incarnation has begun | `dir`, `incarnation`, `shards` |
+//! | `opened` | info | the next incarnation has begun | `dir`, `incarnation`, `shards`, `entries` |
 //! | `ring` | info | a writer sat down | `shard`, `engine`, `flags` |
 //! | `fallback` | warn | a writer sat down, without io_uring | `shard`, `engine`, `reason` |
+//! | `buffered` | warn | a writer sat down, and direct I/O was wished for and cannot be had | `shard`, `access` |
 //! | `segment is full` | debug | a segment is full and durable to its end | `shard`, `segment`, `last_seq`, `last_epoch` |
 //! | `sync method` | info | the device was measured, or could not be, or was measured by an earlier opening | `dir`, `method`, `reason` |
 //! | `sync method switched` | info | a segment begins with another method | `shard`, `segment`, `from`, `to` |
@@ -93,6 +94,7 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+mod access;
 mod commit;
 mod durable;
 mod epoch;
@@ -123,6 +125,7 @@ mod survey;
 mod sync;
 mod wakeup;
 
+pub use access::SegmentAccess;
 pub use commit::{Commit, NoCommit};
 pub use corewal_disk::{Disk, Engine, Keeps, NullDisk, RealDisk, RingFacts};
 pub use corewal_format::{

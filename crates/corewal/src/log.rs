@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use corewal_disk::{Keeps, RingFacts};
 use corewal_format::{BatchNumber, Epoch, Incarnation, LogId, Manifest, Seq, ShardId, Stamp};
 
+use crate::access::SegmentAccess;
 use crate::durable::{Committed, Durable};
 use crate::epoch::SeatState;
 use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitError};
@@ -81,6 +82,10 @@ pub struct Capabilities {
     pub pinned: Vec<(ShardId, Pinned)>,
     /// Whether the disk keeps anything: with [`Keeps::Nothing`] no acknowledgement means durable.
     pub keeps: Keeps,
+    /// How each shard's segments are written; none while no segment could be prepared.
+    pub access: Vec<(ShardId, Option<SegmentAccess>)>,
+    /// The file system writes every block to a new place, so segments are not filled ahead.
+    pub copy_on_write: bool,
     /// How the batches become durable of segments that begin from now on; never [`SyncMethod::Auto`].
     pub sync_method: SyncMethod,
     /// Why.
@@ -234,7 +239,7 @@ impl Log {
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
-        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len());
+        events::opened(&shared.options.dir, shared.incarnation, shared.shards.len(), &report);
         if let (method, reason @ SyncReason::Remembered(_)) = shared.methods.report() {
             events::measured(&shared.options.dir, method, &reason);
         }
@@ -445,6 +450,8 @@ impl Log {
                 .filter_map(|it| Some((it.shard, it.desk().pinned?)))
                 .collect(),
             keeps: self.shared.options.disk.keeps(),
+            access: self.shared.shards.iter().map(|it| (it.shard, it.segments.access())).collect(),
+            copy_on_write: !self.shared.recipe.zero_fill,
             sync_method: method.into(),
             sync_reason,
             sync_methods: shards.map(|it| (it.shard, it.meter.sync_method())).collect(),

@@ -25,7 +25,7 @@ use crate::shard::WriterThread;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{self, Thread};
 use crate::wakeup::{Exposure, Wakeup};
-use crate::{Kind, Log, Options, Preparing, Producer, Turn};
+use crate::{AccessWish, Kind, Log, Options, Preparing, Producer, Turn};
 
 /// Runs `model` in every order with at most `preemptions` switches that nothing forced.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -443,7 +443,7 @@ fn recipe() -> Recipe {
         rkyv: RkyvLayout { endianness: 1, alignment: 1, pointer_width: 32 },
         schema: SchemaId(0),
         ahead: 1,
-        direct: true,
+        access: AccessWish::Direct,
         zero_fill: true,
     }
 }

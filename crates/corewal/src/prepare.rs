@@ -9,15 +9,17 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use corewal_disk::{Access, Block, File, Open};
+use corewal_disk::{Block, File, Open};
 use corewal_format::{
     HEADER_BLOCKS, Incarnation, LogId, RkyvLayout, SchemaId, SegmentHeader, SegmentNumber, ShardId,
 };
 
+use crate::access::SegmentAccess;
 use crate::error::{Doing, IoFault};
 use crate::events;
 use crate::layout::Layout;
 use crate::meter::Tally;
+use crate::options::AccessWish;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wakeup::Wakeup;
@@ -90,6 +92,8 @@ struct QueueState {
     is_awaited: bool,
     /// A file whose preparing failed and that could not be removed; its number is free only without it.
     unremoved: Option<SegmentNumber>,
+    /// Of the segment that was opened last.
+    access: Option<SegmentAccess>,
 }
 
 impl SegmentQueue {
@@ -111,6 +115,7 @@ impl SegmentQueue {
             recycled: 0,
             is_awaited: false,
             unremoved: None,
+            access: None,
         };
         Self {
             shard,
@@ -175,6 +180,10 @@ impl SegmentQueue {
     }
 
     /// How many files were used again.
+    pub(crate) fn access(&self) -> Option<SegmentAccess> {
+        self.lock().access
+    }
+
     pub(crate) fn recycled(&self) -> u64 {
         self.lock().recycled
     }
@@ -221,7 +230,7 @@ pub(crate) struct Recipe {
     pub(crate) rkyv: RkyvLayout,
     pub(crate) schema: SchemaId,
     pub(crate) ahead: usize,
-    pub(crate) direct: bool,
+    pub(crate) access: AccessWish,
     /// Not where every write goes to a new place anyway.
     pub(crate) zero_fill: bool,
 }
@@ -315,15 +324,16 @@ impl Recipe {
     }
 
     /// Opens a segment for writing: directly if that is wanted and the blocks are large enough for it.
-    fn open(&self, path: &Path, open: Open) -> io::Result<File> {
-        if !self.direct {
-            return self.layout.disk.open(path, open);
-        }
-        let file = self.layout.disk.open(path, open.direct())?;
-        match file.access() {
-            Access::Direct { align } if align > self.block_len as usize => {
-                self.layout.disk.open(path, Open::WRITE)
-            }
+    fn open(&self, queue: &SegmentQueue, path: &Path, open: Open) -> io::Result<File> {
+        let first = match self.access {
+            AccessWish::Direct => open.direct(),
+            AccessWish::Buffered => open,
+        };
+        let file = self.layout.disk.open(path, first)?;
+        let access = SegmentAccess::of(self.access, file.access(), self.block_len);
+        queue.lock().access = Some(access);
+        match access {
+            SegmentAccess::Misaligned { .. } => self.layout.disk.open(path, Open::WRITE),
             _ => Ok(file),
         }
     }
@@ -357,7 +367,7 @@ impl Recipe {
     ) -> Result<Prepared, IoFault> {
         self.clear(queue)?;
         let path = self.layout.segment(queue.shard, number);
-        let file = self.open(&path, Open::CREATE).doing("create", &path)?;
+        let file = self.open(queue, &path, Open::CREATE).doing("create", &path)?;
         match self.make(queue, number, len, &file, &path) {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
@@ -428,7 +438,7 @@ impl Recipe {
 
     /// Zeroes both copies of the header, durably.
     fn wipe(&self, queue: &SegmentQueue, path: &Path) -> Result<File, IoFault> {
-        let file = self.open(path, Open::WRITE).doing("open", path)?;
+        let file = self.open(queue, path, Open::WRITE).doing("open", path)?;
         let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
         queue.written.add(headers.len() as u64);
         file.write_at(&headers, 0).doing("write", path)?;

@@ -111,6 +111,13 @@ impl Wake for Wakeup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exposure {
     Private,
+    #[cfg_attr(
+        any(not(target_os = "linux"), loom),
+        expect(
+            dead_code,
+            reason = "an alarm without a descriptor cannot be given to an event loop"
+        )
+    )]
     Exposed,
 }
 

@@ -229,7 +229,9 @@ fn an_append_makes_no_call_and_a_batch_at_most_two() {
             let after = writer.stats();
             let calls = after.ring_calls - before.ring_calls;
             println!("{engine:?}: {calls} calls for 300 commits that are waited for");
-            assert_eq!(calls, 300, "{engine:?}");
+            // A durable write is one call on Linux alone.
+            let of_one = if cfg!(target_os = "linux") { 1 } else { 2 };
+            assert_eq!(calls, 300 * of_one, "{engine:?}");
 
             let before = writer.stats();
             for _ in 0..1000 {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
-    AppendError, Keeps, Kind, Log, NullDisk, Options, Pinning, Policy, ShardId, ShardStats,
-    ShardWriter,
+    AccessWish, AppendError, Keeps, Kind, Log, NullDisk, Options, Pinning, Policy, SegmentAccess,
+    ShardId, ShardStats, ShardWriter,
 };
+use corewal_disk::sim::{DirectIo, Placement, SimDisk, SimOptions};
 
 fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
@@ -202,4 +203,28 @@ fn a_log_of_files_keeps_what_is_durable() {
     let temp = temp_dir();
     let (log, _writer) = open(quiet(temp.path()));
     assert_eq!(log.capabilities().keeps, Keeps::Durable);
+}
+
+#[test]
+fn a_log_says_how_its_segments_are_written() {
+    let capabilities = |disk: SimOptions, wish| {
+        let disk = Arc::new(SimDisk::with(disk));
+        let options = Options::new("/log").disk(disk).block_len(512).access(wish).shards(2);
+        Log::recover(options).unwrap().open().unwrap().capabilities()
+    };
+    let direct = |align| SimOptions::new(1).direct(DirectIo::Supported { align });
+    let refused = SimOptions::new(1).direct(DirectIo::Refused);
+    for (disk, wish, expected) in [
+        (direct(512), AccessWish::Direct, SegmentAccess::Direct),
+        (direct(4096), AccessWish::Direct, SegmentAccess::Misaligned { align: 4096 }),
+        (refused, AccessWish::Direct, SegmentAccess::NoDirect),
+        (direct(512), AccessWish::Buffered, SegmentAccess::Buffered),
+    ] {
+        let found = capabilities(disk, wish);
+        let both = [(ShardId(0), Some(expected)), (ShardId(1), Some(expected))];
+        assert_eq!(found.access, both);
+        assert!(!found.copy_on_write);
+    }
+    let copying = SimOptions::new(1).placement(Placement::CopyOnWrite);
+    assert!(capabilities(copying, AccessWish::Direct).copy_on_write);
 }

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use corewal::{Engine, Kind, Log, Options, Pinning, Producer, RecoverError, ShardWriter};
+use corewal::{
+    AccessWish, Engine, Kind, Log, Options, Pinning, Producer, RecoverError, ShardWriter,
+};
+use corewal_disk::sim::{DirectIo, SimDisk, SimOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -126,6 +129,19 @@ fn a_fallback_is_told_with_its_reason() {
     let (told, _) =
         Told::during(|| open(Options::new("/nowhere").disk(Arc::new(corewal::NullDisk::new()))));
     assert_order(&told, &["WARN fallback shard=0 engine=Blocking reason=nothing is written"]);
+}
+
+#[test]
+fn segments_that_go_through_the_page_cache_are_told_unless_that_was_wished_for() {
+    let told_with = |wish| {
+        let disk = SimDisk::with(SimOptions::new(1).direct(DirectIo::Refused));
+        let options = Options::new("/log").disk(Arc::new(disk)).access(wish);
+        let (told, _) = Told::during(|| open(options));
+        told.into_iter().filter(|it| it.starts_with("WARN buffered")).collect::<Vec<_>>()
+    };
+    let expected = "WARN buffered shard=0 access=through the page cache: no direct I/O here";
+    assert_eq!(told_with(AccessWish::Direct), [expected]);
+    assert!(told_with(AccessWish::Buffered).is_empty());
 }
 
 #[test]

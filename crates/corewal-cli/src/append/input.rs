@@ -44,7 +44,7 @@ impl Source {
         if !facts.is_file() {
             return Ok(None);
         }
-        self.open()?;
+        self.open(path)?;
         Ok(Some(facts.len()))
     }
 
@@ -56,8 +56,8 @@ impl Source {
     ) -> Result<LineReader<'a>, Trouble> {
         let from = match self {
             Self::Stdin => Supply::pipe(io::stdin(), stop),
-            Self::File(_) => {
-                let file = self.open()?;
+            Self::File(path) => {
+                let file = self.open(path)?;
                 let facts = file.metadata().map_err(|error| self.cannot("stat", &error))?;
                 if facts.is_file() {
                     Supply::File(Box::new(file))
@@ -69,11 +69,7 @@ impl Source {
         Ok(LineReader::new(from, max_len, stop))
     }
 
-    fn open(&self) -> Result<File, Trouble> {
-        let path = match self {
-            Self::Stdin => Path::new("/dev/stdin"),
-            Self::File(path) => path,
-        };
+    fn open(&self, path: &Path) -> Result<File, Trouble> {
         File::open(path).map_err(|error| self.cannot("open", &error))
     }
 

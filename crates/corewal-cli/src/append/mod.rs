@@ -300,16 +300,21 @@ impl Pacer {
     }
 }
 
-/// What the writers ran on.
+/// What the writers ran on, and what could not be had.
 fn engine_of(log: &Log) -> String {
-    let facts = log.capabilities().rings.into_iter().find_map(|(_, facts)| facts);
-    match facts {
-        None => "none".to_owned(),
-        Some(facts) => {
-            let name = if facts.engine == Engine::Uring { "uring" } else { "blocking" };
-            facts.fallback.map_or(name.to_owned(), |why| format!("{name} ({why})"))
-        }
+    let capabilities = log.capabilities();
+    let Some(facts) = capabilities.rings.into_iter().find_map(|(_, facts)| facts) else {
+        return "none".to_owned();
+    };
+    let mut text = if facts.engine == Engine::Uring { "uring" } else { "blocking" }.to_owned();
+    if let Some(why) = facts.fallback {
+        text += &format!(" ({why})");
     }
+    let access = capabilities.access.into_iter().find_map(|(_, access)| access);
+    if let Some(access) = access.filter(|it| it.is_refused()) {
+        text += &format!(", {access}");
+    }
+    text
 }
 
 impl Fed {

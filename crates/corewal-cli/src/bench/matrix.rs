@@ -301,7 +301,8 @@ fn quick() -> Vec<Cell> {
     let states = FileState::ALL.to_vec();
     cells.extend(Values { states, accesses: vec![AccessKind::Buffered], ..dsync }.cells());
     let deep = Values { accesses: vec![AccessKind::Buffered], depths: vec![16], ..ring };
-    cells.extend(Values { methods: vec![Method::Dsync, Method::Linked], ..deep }.cells());
+    cells.extend(Values { methods: vec![Method::Dsync, Method::Linked], ..deep.clone() }.cells());
+    cells.extend(Values { methods: vec![Method::Linked], depths: vec![1], ..deep }.cells());
     cells
 }
 

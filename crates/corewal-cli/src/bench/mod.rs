@@ -3,6 +3,7 @@
 mod advice;
 mod compare;
 mod matrix;
+mod order;
 mod record;
 mod report;
 mod run;

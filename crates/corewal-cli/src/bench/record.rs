@@ -127,7 +127,7 @@ pub(super) struct Summary {
 }
 
 impl Estimate {
-    fn of(sample: &[f64]) -> Self {
+    pub(super) fn of(sample: &[f64]) -> Self {
         if sample.len() >= 6 {
             let Median { value, low, high } = Median::of(sample);
             return Self { value, low: Some(low), high: Some(high) };
@@ -262,6 +262,11 @@ impl Row {
         if round.laps > 0 {
             self.note("lapped: the file was begun again in a round");
         }
+        if self.durable
+            && round.cost.device_bytes.is_some_and(|it| it < 0.9 * self.cell.batch_bytes as f64)
+        {
+            self.note("a cache took it: fewer bytes reached the device than were committed");
+        }
         if round.dsync_replaced {
             self.note("RWF_DSYNC is not known here: a write and an fdatasync instead");
         }
@@ -384,6 +389,13 @@ impl Bench {
         file.write_all(b"\n")?;
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(part, path)
+    }
+
+    /// Something to know about all rows, once.
+    pub(super) fn note(&mut self, text: String) {
+        if !self.notes.contains(&text) {
+            self.notes.push(text);
+        }
     }
 
     /// The rows with numbers.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use corewal_disk::RealDisk;
+use corewal_disk::{Disk as _, Engine, RealDisk, RingConfig};
 use corewal_probe::{Cell, Limits, Probe, Way};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -36,6 +36,7 @@ pub(super) fn run(bench: &mut Bench, plan: &Plan<'_>) -> Result<(), Trouble> {
     let probe = Probe::new(&disk, plan.dir, bench.settings.file_bytes);
     let mut probe = probe.count_punts();
     note_what_is_not_counted(bench, &probe);
+    note_what_a_log_takes(bench, &disk);
     let bar = progress(bench, plan);
     // A resumed run goes on in time where the first one ended.
     let offset_s = bench
@@ -125,17 +126,27 @@ fn failure(cell: &Cell, error: &io::Error) -> Trouble {
 }
 
 fn note_what_is_not_counted(bench: &mut Bench, probe: &Probe<'_>) {
-    let mut note = |text: String| {
-        if !bench.notes.contains(&text) {
-            bench.notes.push(text);
-        }
-    };
     if let Some(why) = probe.punts_refusal() {
-        note(format!("requests to io_uring's workers (punts): not readable ({why})"));
+        bench.note(format!("requests to io_uring's workers (punts): not readable ({why})"));
     }
     if !probe.counts_flushes() {
-        note("flushes of the device: not readable".into());
+        bench.note("flushes of the device: not readable".into());
     }
+}
+
+/// Which engine a log would take here, and why.
+fn note_what_a_log_takes(bench: &mut Bench, disk: &RealDisk) {
+    let config =
+        RingConfig { engine: Engine::Auto, depth: 1, block_count: 1, block_len: 4096, lock: None };
+    let Ok(ring) = disk.ring(config) else { return };
+    let facts = ring.facts();
+    bench.note(match facts.fallback {
+        Some(why) => format!("a log takes synchronous calls here: {why}"),
+        None if facts.engine == Engine::Uring => {
+            format!("a log takes io_uring here, with {}", facts.flags.join(", "))
+        }
+        None => "a log takes synchronous calls here".into(),
+    });
 }
 
 /// Shown on a terminal only.

@@ -1,9 +1,10 @@
 //! What is looked at, and what follows from it.
 
+use std::io;
 use std::path::Path;
 
 use corewal::inspect::Remembered;
-use corewal_disk::{Disk, Engine, RealDisk, RingConfig};
+use corewal_disk::{Disk, Engine, RealDisk, RingConfig, RingFacts};
 use corewal_probe::{Choice, Way};
 
 use super::Finding;
@@ -18,7 +19,10 @@ const LITTLE_SPACE: u64 = 256 << 20;
 
 /// All but the measurement.
 pub(super) fn all(machine: &Machine, dir: &Path) -> Vec<Finding> {
-    let mut findings = ring();
+    if !cfg!(target_os = "linux") {
+        return vec![platform(), free_space(dir), processors(machine)];
+    }
+    let mut findings = ring(dir);
     findings.push(memory_lock());
     findings.push(file_system(machine));
     findings.push(alignment(machine));
@@ -30,19 +34,22 @@ pub(super) fn all(machine: &Machine, dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Tries to make one, and says why not.
-fn ring() -> Vec<Finding> {
-    let config = RingConfig {
-        engine: Engine::Uring,
-        depth: 4,
-        block_count: BLOCK_COUNT,
-        block_len: BLOCK_LEN,
-        lock: None,
-    };
-    let facts = match RealDisk::new().ring(config) {
-        Ok(ring) => ring.facts(),
+/// In place of what only Linux tells.
+fn platform() -> Finding {
+    Finding::note(
+        "platform",
+        format!("{}: the synchronous engine, through the system's cache", std::env::consts::OS),
+        "it writes the same bytes; docs/PLATFORMS.md says what durable means here",
+    )
+}
+
+/// Tries to make one as a log does, and says why not.
+fn ring(dir: &Path) -> Vec<Finding> {
+    let facts = match ring_facts(dir) {
+        Ok(facts) => facts,
         Err(error) => {
             let advice = refusal_advice(
+                error.kind(),
                 read("/proc/sys/kernel/io_uring_disabled").as_deref(),
                 read("/proc/self/status").as_deref().and_then(|it| field(it, "Seccomp")),
             );
@@ -50,11 +57,12 @@ fn ring() -> Vec<Finding> {
         }
     };
     let works = Finding::good("io_uring", "available");
+    let granted = if facts.flags.is_empty() { "none".into() } else { facts.flags.join(", ") };
     let flags = match facts.refused_flags.as_slice() {
-        [] => Finding::good("ring flags", facts.flags.join(", ")),
+        [] => Finding::good("ring flags", granted),
         refused => Finding::note(
             "ring flags",
-            format!("{}; refused: {}", facts.flags.join(", "), refused.join(", ")),
+            format!("{granted}; refused: {}", refused.join(", ")),
             "works; Linux 6.1 has all of them and needs fewer interrupts",
         ),
     };
@@ -66,12 +74,39 @@ fn ring() -> Vec<Finding> {
             "works without them, slower; raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)",
         ),
     };
-    vec![works, flags, blocks]
+    let files = match facts.registered_files {
+        true => Finding::good("registered files", "yes"),
+        false => Finding::note(
+            "registered files",
+            "refused, but for the lock",
+            "works without them; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        ),
+    };
+    vec![works, flags, files, blocks]
+}
+
+/// Of a ring with a lock, which a log's ring registers: where that is refused, there is no ring.
+fn ring_facts(dir: &Path) -> io::Result<RingFacts> {
+    let disk = RealDisk::new();
+    let path = dir.join(format!("corewal-lock-{}", std::process::id()));
+    let lock = disk.lock(&path, "corewal doctor")?.ok();
+    let config = RingConfig {
+        engine: Engine::Uring,
+        depth: 4,
+        block_count: BLOCK_COUNT,
+        block_len: BLOCK_LEN,
+        lock,
+    };
+    let facts = disk.ring(config).map(|ring| ring.facts());
+    disk.remove(&path)?;
+    facts
 }
 
 /// `disabled` is the value of `kernel.io_uring_disabled`, `seccomp` the process's mode.
-fn refusal_advice(disabled: Option<&str>, seccomp: Option<&str>) -> String {
+fn refusal_advice(kind: io::ErrorKind, disabled: Option<&str>, seccomp: Option<&str>) -> String {
+    let is_forbidden = matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported);
     let cause = match (disabled, seccomp) {
+        _ if !is_forbidden => "lift what it names",
         (Some("2"), _) => "kernel.io_uring_disabled is 2: set it to 0 (sysctl)",
         (Some("1"), _) => {
             "kernel.io_uring_disabled is 1: join the group of kernel.io_uring_group, or set it to 0"
@@ -196,7 +231,7 @@ fn copy_on_write(machine: &Machine) -> Finding {
 fn free_space(dir: &Path) -> Finding {
     let subject = "free space";
     match free_bytes(dir) {
-        Err(error) => Finding::note(subject, format!("cannot be read: {error}"), "look at df"),
+        Err(error) => Finding::note(subject, format!("cannot be read: {error}"), "ask the system"),
         Ok(0) => Finding::bad(subject, "none", "free some: nothing can be appended"),
         Ok(bytes) if bytes < LITTLE_SPACE => Finding::note(
             subject,
@@ -209,14 +244,14 @@ fn free_space(dir: &Path) -> Finding {
 
 /// What an ordinary user may still write.
 #[cfg(unix)]
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+fn free_bytes(dir: &Path) -> io::Result<u64> {
     let facts = rustix::fs::statvfs(dir)?;
     Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn free_bytes(_dir: &Path) -> std::io::Result<u64> {
-    Err(std::io::ErrorKind::Unsupported.into())
+fn free_bytes(_dir: &Path) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn clock() -> Finding {
@@ -288,10 +323,15 @@ mod tests {
 
     #[test]
     fn a_refused_ring_names_its_cause() {
-        assert!(refusal_advice(Some("2"), Some("0")).starts_with("kernel.io_uring_disabled is 2"));
-        assert!(refusal_advice(Some("1"), Some("2")).contains("io_uring_group"));
-        assert!(refusal_advice(Some("0"), Some("2")).starts_with("a seccomp filter"));
-        assert!(refusal_advice(None, None).starts_with("the kernel has no io_uring"));
+        let forbidden =
+            |disabled, seccomp| refusal_advice(io::ErrorKind::PermissionDenied, disabled, seccomp);
+        assert!(forbidden(Some("2"), Some("0")).starts_with("kernel.io_uring_disabled is 2"));
+        assert!(forbidden(Some("1"), Some("2")).contains("io_uring_group"));
+        assert!(forbidden(Some("0"), Some("2")).starts_with("a seccomp filter"));
+        let absent = refusal_advice(io::ErrorKind::Unsupported, None, None);
+        assert!(absent.starts_with("the kernel has no io_uring"));
+        let limited = refusal_advice(io::ErrorKind::OutOfMemory, Some("0"), Some("2"));
+        assert!(limited.starts_with("lift what it names"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Doctor {
                     findings.push(Finding::note(
                         "fastest way",
                         format!("could not be measured: {error}"),
-                        "the log takes RWF_DSYNC writes, or a write and an fdatasync",
+                        "the log takes durable writes where there are such, else a write and a sync",
                     ));
                     None
                 }

@@ -70,6 +70,7 @@ fn manifest(it: &Manifest) -> Value {
         "first_epoch": it.first_epoch.0,
         "pipeline_bound": it.pipeline_bound,
         "checkpoint_epoch": it.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch.0),
+        "checkpoint_bytes": it.checkpoint.as_ref().map(|checkpoint| payload(&checkpoint.bytes)),
         "shards": it.shards.iter().map(shard).collect::<Value>(),
     })
 }

@@ -54,7 +54,9 @@ fn show_manifest(
     )?;
     if let Some(checkpoint) = &manifest.checkpoint {
         let len = checkpoint.bytes.len();
-        writeln!(out, "checkpoint: epoch {}, {len} bytes", checkpoint.epoch)?;
+        write!(out, "checkpoint: epoch {}, {len} bytes: ", checkpoint.epoch)?;
+        write_escaped(out, &checkpoint.bytes[..len.min(PREVIEW)])?;
+        writeln!(out, "{}", if len > PREVIEW { " ..." } else { "" })?;
     }
     if let Some(report) = inspection.report() {
         writeln!(out, "committed epoch found: {}", report.committed_epoch)?;

@@ -22,9 +22,14 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// The disk of a `major:minor`; `None` for file systems without one.
-    pub(super) fn of(number: &str) -> Option<Self> {
-        Self::at(&Path::new("/sys/dev/block").join(number))
+    /// The disk of a `major:minor`, or of what was mounted: btrfs has numbers of its own, and of several disks names
+    /// one. `None` for file systems without a disk.
+    pub(super) fn of(number: &str, source: &str) -> Option<Self> {
+        Self::at(&Path::new("/sys/dev/block").join(number)).or_else(|| {
+            // Through names such as /dev/mapper/log.
+            let device = fs::canonicalize(source).ok().filter(|it| it.starts_with("/dev"))?;
+            Self::at(&Path::new("/sys/class/block").join(device.file_name()?))
+        })
     }
 
     fn at(link: &Path) -> Option<Self> {
@@ -85,7 +90,8 @@ fn selected(schedulers: &str) -> Option<String> {
     Some(rest.split_once(']')?.0.to_owned())
 }
 
-#[cfg(test)]
+// The files are those of `/sys`.
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

@@ -54,7 +54,7 @@ impl Machine {
             memory_limit_bytes: memory_limit(),
             copy_on_write: disk.is_copy_on_write(&dir)?,
             direct_align_bytes: direct_align(&disk, &dir)?,
-            device: mount.as_ref().and_then(|it| Device::of(&it.device)),
+            device: mount.as_ref().and_then(|it| Device::of(&it.device, &it.source)),
             dir: dir.display().to_string(),
             file_system: mount.as_ref().map_or("unknown".into(), |it| it.file_system.clone()),
             mount_point: mount
@@ -106,8 +106,12 @@ fn direct_align(disk: &RealDisk, dir: &Path) -> io::Result<Option<usize>> {
     })
 }
 
-/// The text of a small file, trimmed.
+/// The text of a small file of `/proc` or `/sys`, trimmed. Only Linux has these: elsewhere a path of such a name
+/// tells of something else (a Windows program under wine sees those of its host).
 pub(crate) fn read(path: impl AsRef<Path>) -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Mount {
     /// `major:minor`.
     pub(super) device: String,
+    /// What was mounted, for example `/dev/vda`; whatever was said for file systems without a device.
+    pub(super) source: String,
     pub(super) point: PathBuf,
     pub(super) file_system: String,
     /// Those of the mount, then those of the file system.
@@ -18,6 +20,9 @@ pub(super) struct Mount {
 impl Mount {
     /// The mount that a canonical directory is on; `None` where there is no such table.
     pub(super) fn of(dir: &Path) -> io::Result<Option<Self>> {
+        if !cfg!(target_os = "linux") {
+            return Ok(None);
+        }
         match fs::read_to_string("/proc/self/mountinfo") {
             Ok(table) => Ok(Self::find(&table, dir)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -44,6 +49,7 @@ impl Mount {
         }
         Some(Self {
             device: (*mount.get(2)?).to_owned(),
+            source: unescape(file_system.get(1)?),
             point: unescape(mount.get(4)?).into(),
             file_system: (*file_system.first()?).to_owned(),
             options: options.join(","),
@@ -89,6 +95,7 @@ nonsense";
             ("ext4", "rw,relatime,discard")
         );
         assert_eq!(found("/mnt/a b/x").device, "98:0");
+        assert_eq!(found("/mnt/a b/x").source, "/dev/b");
         assert_eq!(found("/mnt/a b/c/d").file_system, "overlay");
     }
 }

@@ -58,7 +58,8 @@ fn spawn(start: &Start<'_>) -> Result<Child, Trouble> {
     let trouble = |error| Trouble::world(format_args!("cannot start the writer: {error}"));
     // By the kernel's link, so that the program may be replaced meanwhile, say by an upgrade.
     let link = Path::new("/proc/self/exe");
-    let program = if link.exists() { Ok(link.into()) } else { std::env::current_exe() };
+    let has_link = cfg!(target_os = "linux") && link.exists();
+    let program = if has_link { Ok(link.into()) } else { std::env::current_exe() };
     Command::new(program.map_err(trouble)?)
         .arg("append")
         .arg("--dir")

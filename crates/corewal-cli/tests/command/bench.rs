@@ -24,6 +24,10 @@ impl Bench {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.place.command("bench", &TINY);
+        if !cfg!(target_os = "linux") {
+            // Nowhere else is there a direct write.
+            command.args(["--access", "buffered"]);
+        }
         command.arg("--json").arg(&self.json).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -52,6 +56,7 @@ fn corewal(args: &[&str]) -> Ran {
 }
 
 /// A directory in memory, where there is one.
+#[cfg(target_os = "linux")]
 fn in_memory() -> Option<tempfile::TempDir> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
     let has = mounts.lines().any(|it| it.contains(" /dev/shm tmpfs "));
@@ -132,6 +137,31 @@ fn a_run_is_written_in_every_form() {
     assert_eq!(elsewhere.into_iter().find(|it| html.contains(it)), None, "self-contained");
     let pictures: Vec<_> = std::fs::read_dir(svg).expect("written").collect();
     assert_eq!(pictures.len(), 2, "latency, and over time");
+}
+
+/// Only Linux tells of a file system that it is in memory.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_order_of_the_ways_is_said_or_not_decided() {
+    let bench = Bench::new();
+    let html = bench.place.path("run.html");
+    let mut command = bench.place.command("bench", &["--rounds", "6", "--slice-ms", "1"]);
+    command.args(["--engine", "blocking", "--method", "dsync", "--access", "direct,buffered"]);
+    command.args(["--state", "growing,allocated,zero-filled", "--file-size", "1MiB"]);
+    let ran = Ran::of(command.arg("--html").arg(&html).output());
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    let text = String::from_utf8(ran.stdout).expect("text");
+    let (_, order) = text.split_once("In which order?").expect("it says");
+    let pairs = ["growing, buffered", "allocated, buffered", "zero-filled, buffered"];
+    for (first, line) in pairs.iter().zip(order.lines().skip(1)) {
+        assert!(line.trim_start().starts_with(first), "{line}");
+        assert!(line.contains(" to ") && line.contains(')'), "an interval: {line}");
+        let is_decided = line.contains(" is faster, ");
+        assert!(is_decided || line.ends_with("not decided"), "{line}");
+    }
+    assert!(text.contains("a log takes "), "{text}");
+    let html = std::fs::read_to_string(html).expect("written");
+    assert!(html.contains("<h2 id=\"order\">In which order</h2>"));
 }
 
 #[test]

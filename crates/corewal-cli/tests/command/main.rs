@@ -5,9 +5,13 @@ mod bench;
 mod damage;
 mod demo;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod forbidden;
 mod full_disk;
+mod harms;
 mod inspect;
 mod live;
+mod operating;
 mod repair;
 mod replay;
 mod support;

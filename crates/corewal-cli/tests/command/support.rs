@@ -145,8 +145,8 @@ pub(crate) fn lines(text: &[u8]) -> Vec<&[u8]> {
 
 /// 20,000 flights, a JSON object in each line.
 pub(crate) fn flights() -> (String, Vec<u8>) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join("benches/data/flights-20k.ndjson");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let path = crates.join("corewal-stream/data/flights-20k.ndjson");
     let bytes = std::fs::read(&path).expect("the flights are there");
     (path.into_os_string().into_string().expect("the path is text"), bytes)
 }
@@ -156,4 +156,26 @@ pub(crate) fn flip(path: &Path, at: usize) {
     let mut bytes = std::fs::read(path).expect("the file is there");
     bytes[at] ^= 0x10;
     std::fs::write(path, bytes).expect("the file is written");
+}
+
+/// A file that openings change and that no entry depends on: a lock, room for a manifest, a measurement.
+fn is_passing(path: &Path) -> bool {
+    let name = path.file_name().and_then(|it| it.to_str()).expect("a name");
+    ["LOCK", "MANIFEST-next"].contains(&name)
+        || ["PROBE-", "SYNC-METHOD"].iter().any(|it| name.starts_with(it))
+}
+
+/// The bytes of every file below a directory, without those that change by opening the log.
+pub(crate) fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !is_passing(&path) {
+            let bytes = std::fs::read(&path).expect("a file");
+            found.push((path, bytes));
+        }
+    }
+    found
 }

@@ -1,5 +1,6 @@
 //! Following, releasing, torturing; manuals and pages.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -75,20 +76,74 @@ fn nothing_is_released_without_a_word() {
 fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let place = log("5");
     let all = lines(&place.good("replay", &[])).len();
-    let said = place.good("release", &["--yes", "--checkpoint", "30", "--bytes", "snapshot-30"]);
+    let ran = place.run("release", &["--yes", "--shard", "7", "--before", "3"]);
+    assert_eq!(ran.code, CODE_WORLD);
+    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
+    assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "it was not opened for that");
+    let args = ["--yes", "--checkpoint", "30", "--bytes", "snapshot-30", "--json"];
+    let said: Value = serde_json::from_slice(&place.good("release", &args)).expect("a document");
+    assert_eq!(said["shards"][0]["shard"], 0, "{said}");
+    assert!(said["segments"].as_u64().is_some_and(|count| count > 0), "{said}");
+    let said = place.good("release", &["--yes", "--checkpoint", "31", "--bytes", "snapshot-31"]);
     let said = String::from_utf8(said).expect("text");
-    assert!(said.contains("shard 0: everything up to seq"), "{said}");
+    assert!(said.contains(" segments released, "), "{said}");
     let left = place.good("replay", &[]);
     let left = lines(&left);
     assert!(left.len() < all && left.len() >= 50, "{} of {all}", left.len());
     assert!(left.last().expect("a line").ends_with(b"line 199"));
     let stat: Value = serde_json::from_slice(&place.good("stat", &["--json"])).expect("a document");
-    assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 30, "bytes": 11 }));
+    assert_eq!(stat["checkpoint"], serde_json::json!({ "epoch": 31, "bytes": 11 }));
     assert!(stat["shards"][0]["oldest_seq"].as_u64().is_some_and(|seq| seq > 1), "{stat}");
+    let shown = String::from_utf8(place.good("inspect", &[])).expect("text");
+    assert!(shown.contains("checkpoint: epoch 31, 11 bytes: snapshot-31\n"), "{shown}");
+    assert_eq!(place.inspect()["manifest"]["checkpoint_bytes"], "snapshot-31");
     // Its bytes are not replaced by none.
     let ran = place.run("release", &["--yes", "--checkpoint", "35"]);
     assert_eq!(ran.code, CODE_USAGE);
     assert!(ran.error().contains("--bytes"), "{}", ran.stderr);
+    assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
+}
+
+/// Size, block size and schema of the segments that an incarnation has made.
+fn shape(place: &Place, incarnation: u64) -> BTreeSet<[u64; 3]> {
+    let document = place.inspect();
+    let segments = document["segments"].as_array().expect("segments").iter();
+    segments
+        .filter(|it| it["incarnation"] == incarnation)
+        .map(|it| {
+            ["bytes", "block_bytes", "schema"].map(|name| it[name].as_u64().expect("a number"))
+        })
+        .collect()
+}
+
+#[test]
+fn who_opens_a_log_by_hand_does_not_change_its_shape() {
+    let place = Place::new();
+    let options = "block_len = 8192\nsegment_len = 131072\nfirst_segment_len = 65536\nschema = 77\n\
+                   write_len = 16384\nmax_batch = 65536\nmax_record = 4096\npipeline_bound = 3\nshards = 2\n";
+    let options = place.file("options.toml", options.as_bytes());
+    let input: Vec<String> = (0..400).map(|number| format!("line {number:0200}")).collect();
+    let input = place.file("lines", input.join("\n").as_bytes());
+    place.good("append", &["--options", &options, "--epoch-every", "10", &input]);
+    let as_appended = BTreeSet::from([[131_072, 8192, 77], [65_536, 8192, 77]]);
+    assert_eq!(shape(&place, 1), as_appended);
+
+    let commands: [(&str, &[&str]); 3] = [
+        ("release", &["--yes", "--checkpoint", "20"]),
+        ("release", &["--yes", "--shard", "1", "--before", "150"]),
+        ("truncate", &["--yes", "--shard", "0", "--after", "100000"]),
+    ];
+    for (incarnation, (verb, args)) in (2..).zip(commands) {
+        place.good(verb, args);
+        // How many segments it prepares before it ends is a matter of time; the first one always.
+        let now = shape(&place, incarnation);
+        assert!(now.contains(&[65_536, 8192, 77]), "{verb}: {now:?}");
+        assert!(now.is_subset(&as_appended), "{verb}: {now:?}");
+    }
+    let document = place.inspect();
+    assert_eq!(document["manifest"]["pipeline_bound"], 3);
+    let shards = document["manifest"]["shards"].as_array().expect("shards");
+    assert_eq!(shards.iter().filter(|it| it["active"] == true).count(), 2);
     assert_eq!(place.run("verify", &[]).code, CODE_GOOD);
 }
 
@@ -117,12 +172,32 @@ fn a_page_draws_every_block_and_loads_nothing() {
 #[test]
 fn what_is_killed_loses_nothing() {
     let place = Place::new();
+    let ran = place.run("torture", &["--seconds", "1"]);
+    assert_eq!(ran.code, CODE_WORLD, "no directory is made up");
+    assert!(ran.error().ends_with("make the directory first"), "{}", ran.stderr);
     std::fs::create_dir(place.path("log")).expect("a directory");
     let ran = place.run("torture", &["--seconds", "3", "--segment-size", "256KiB", "--json"]);
     assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
     let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
     assert_eq!(document["good"], true);
     assert!(document["kills"].as_u64().is_some_and(|kills| kills > 0), "{document}");
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "its logs are removed");
+}
+
+#[test]
+fn no_power_cut_of_a_recorded_run_loses_anything() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
+    let args = ["--seconds", "3", "--record", "--engine", "blocking", "--segment-size", "256KiB"];
+    let ran = place.run("torture", &[&args[..], &["--json"]].concat());
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+    assert_eq!(document["good"], true);
+    for count in ["runs", "cuts", "images"] {
+        let counted = document["recorded"][count].as_u64();
+        assert!(counted.is_some_and(|it| it > 0), "{document}");
+    }
     let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
     assert_eq!(left, 0, "its logs are removed");
 }
@@ -186,4 +261,11 @@ fn what_is_committed_cannot_be_cut_off_and_the_rest_can() {
     assert_eq!(lines(&dumped).len(), 211);
     let again = place.good("truncate", &["--yes", "--shard", "0", "--after", &after]);
     assert!(String::from_utf8_lossy(&again).contains("nothing above"));
+    let again = place.good("truncate", &["--yes", "--json", "--shard", "0", "--after", &after]);
+    let again: Value = serde_json::from_slice(&again).expect("a document");
+    assert_eq!(
+        (&again["entries"], &again["first_seq"]),
+        (&Value::from(0), &Value::Null),
+        "{again}"
+    );
 }

@@ -1,7 +1,7 @@
 //! Logs that are damaged in known ways, and what `verify`, `prove`, `dump` and `stat` say of them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -37,8 +37,8 @@ fn segment(place: &Place, shard: u16, number: u64) -> PathBuf {
     place.path(&format!("log/shard-{shard:04}/{number:010}.seg"))
 }
 
-/// Offset and length of a batch in the middle of shard 0's second segment, and of the one behind it.
-fn batches(place: &Place) -> [(usize, usize); 2] {
+/// Offset and length of a batch in the middle of shard 0's second segment, and of the two behind it.
+fn batches(place: &Place) -> [(usize, usize); 3] {
     let document = place.inspect();
     let of_segment = |batch: &&Value| batch["shard"] == 0 && batch["segment"] == 2;
     let batches: Vec<&Value> =
@@ -49,103 +49,16 @@ fn batches(place: &Place) -> [(usize, usize); 2] {
         };
         (number("at"), number("bytes"))
     };
-    [place(2), place(3)]
-}
-
-fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let mut bytes = fs::read(path).expect("the file is there");
-    change(&mut bytes);
-    fs::write(path, bytes).expect("the file is written");
-}
-
-/// One way to damage a log, by the kind that `verify` calls it.
-type Harm = (&'static str, fn(&Place));
-
-const HARMS: [Harm; 13] = [
-    ("batch-header", |place| flip(&segment(place, 0, 2), batches(place)[0].0 + 40)),
-    ("batch-body", |place| flip(&segment(place, 0, 2), batches(place)[0].0 + 200)),
-    ("batch-zeroed", |place| {
-        let (at, len) = batches(place)[0];
-        change(&segment(place, 0, 2), |bytes| bytes[at..at + len].fill(0));
-    }),
-    ("batch-misplaced", |place| {
-        let [(at, _), (from, len)] = batches(place);
-        change(&segment(place, 0, 2), |bytes| {
-            let copy = bytes[from..from + len].to_vec();
-            bytes[at..at + copy.len()].copy_from_slice(&copy);
-        });
-    }),
-    ("segment-missing", |place| fs::remove_file(segment(place, 0, 2)).expect("it is there")),
-    ("segment-header", |place| {
-        for at in [20, 4096 + 20] {
-            flip(&segment(place, 0, 2), at);
-        }
-    }),
-    ("header-copy", |place| flip(&segment(place, 0, 2), 20)),
-    ("segment-length", |place| {
-        let file = fs::OpenOptions::new().write(true).open(segment(place, 0, 2));
-        file.expect("it is there").set_len(20 << 10).expect("it is cut");
-    }),
-    ("segment-of-other-log", |place| {
-        let other = log();
-        fs::copy(segment(&other, 0, 2), segment(place, 0, 2)).expect("it is copied");
-    }),
-    ("segment-misnamed", |place| {
-        fs::copy(segment(place, 0, 3), segment(place, 0, 2)).expect("it is copied");
-    }),
-    ("manifest-missing", |place| {
-        fs::remove_file(place.path("log/MANIFEST-0")).expect("it is there");
-    }),
-    ("manifest-broken", |place| flip(&place.path("log/MANIFEST-0"), 30)),
-    ("manifest-unrelated", |place| {
-        fs::copy(place.path("log/MANIFEST-1"), place.path("log/MANIFEST-0")).expect("it is copied");
-    }),
-];
-
-#[test]
-fn every_kind_of_damage_is_named_and_what_it_costs() {
-    for (kind, harm) in HARMS {
-        let place = log();
-        let all = lines(&place.good("dump", &["--format", "tsv"])).len();
-        harm(&place);
-        let (ran, document) = verify(&place);
-        assert_eq!(ran.code, CODE_DAMAGE, "{kind}: {document}");
-        assert_eq!(document["good"], false, "{kind}");
-        let found = document["damage"].as_array().expect("damage");
-        let of_kind: Vec<_> = found.iter().filter(|it| it["kind"] == kind).collect();
-        assert!(!of_kind.is_empty(), "{kind}: {document}");
-        let text = place.run("verify", &[]);
-        assert_eq!(text.code, CODE_DAMAGE);
-        let told = String::from_utf8_lossy(&text.stdout).contains(&format!("damage [{kind}] "));
-        assert!(told, "{kind}: {:?}", text.stdout);
-        if kind.starts_with("manifest") {
-            continue;
-        }
-        // What is not lost is dumped, and only that.
-        let lost: u64 = found
-            .iter()
-            .filter(|it| !it["lost"].is_null())
-            .map(|it| {
-                let seq = |name: &str| it["lost"][name].as_u64().expect("a seq");
-                seq("last_seq") + 1 - seq("first_seq")
-            })
-            .sum();
-        let dumped = place.run("dump", &["--format", "tsv"]);
-        assert_eq!(dumped.code, CODE_DAMAGE, "{kind}");
-        let left = lines(&dumped.stdout).len() as u64;
-        assert_eq!(left + lost, all as u64, "{kind}: {document}");
-        assert_eq!(lost == 0, kind == "header-copy", "{kind}: {document}");
-        assert_eq!(place.run("stat", &[]).code, CODE_DAMAGE, "{kind}");
-        assert_eq!(place.run("prove", &[]).code, CODE_DAMAGE, "{kind}");
-    }
+    [place(2), place(3), place(4)]
 }
 
 #[test]
 fn two_damaged_places_are_both_named() {
     let place = log();
-    let [first, second] = batches(&place);
+    let [first, _, third] = batches(&place);
     flip(&segment(&place, 0, 2), first.0 + 200);
-    flip(&segment(&place, 0, 2), second.0 + first.1 + 200);
+    // A whole batch lies between the two; what is damaged side by side is one place.
+    flip(&segment(&place, 0, 2), third.0 + 200);
     flip(&segment(&place, 1, 1), 2 * 4096 + 200);
     let (ran, document) = verify(&place);
     let found = document["damage"].as_array().expect("damage");
@@ -302,5 +215,63 @@ fn a_reader_that_has_seen_enough_is_no_trouble() {
         drop(child.stdout.take());
         let ran = Ran::of(child.wait_with_output());
         assert_eq!((ran.code, ran.stderr.as_str()), (CODE_GOOD, ""), "{verb}");
+    }
+}
+
+/// CRC32C, bit by bit.
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+        })
+    })
+}
+
+/// Says, under a right checksum, that the header is of version 2.
+fn into_version_2(header: &mut [u8]) {
+    let stored = u32::from_le_bytes(header[8..12].try_into().expect("four bytes"));
+    assert_eq!(stored, crc(&header[12..]), "what is covered is known");
+    header[12] = 2;
+    let sum = crc(&header[12..]);
+    header[8..12].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn rewrite(path: &std::path::Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).expect("the file is there");
+    change(&mut bytes);
+    fs::write(path, bytes).expect("the file is written");
+}
+
+#[test]
+fn a_log_of_a_later_version_is_not_damaged() {
+    let of_manifests: fn(&Place) = |place| {
+        for name in ["log/MANIFEST-0", "log/MANIFEST-1"] {
+            rewrite(&place.path(name), |bytes| {
+                let len = u32::from_le_bytes(bytes[16..20].try_into().expect("four bytes"));
+                into_version_2(&mut bytes[..len as usize]);
+            });
+        }
+    };
+    let of_a_segment: fn(&Place) = |place| {
+        rewrite(&segment(place, 0, 2), |bytes| {
+            for at in [0, 4096] {
+                into_version_2(&mut bytes[at..at + 128]);
+            }
+        });
+    };
+    for age in [of_manifests, of_a_segment] {
+        let place = log();
+        age(&place);
+        let before = crate::support::files(&place.path("log"));
+        for verb in ["replay", "verify", "stat", "prove", "dump", "inspect", "append", "repair"] {
+            let ran = place.run(verb, &[]);
+            assert_eq!(ran.code, CODE_WORLD, "{verb}: {}", ran.stderr);
+            assert!(ran.error().contains("later version"), "{verb}: {}", ran.stderr);
+            let hint = ran.error().contains("or a later one") || verb == "repair";
+            assert!(hint && !ran.stderr.contains("corewal repair"), "{verb}: {}", ran.stderr);
+        }
+        let (_, document) = verify(&place);
+        assert_eq!(document["damage"][0]["kind"], "later-version", "{document}");
+        assert_eq!(crate::support::files(&place.path("log")), before);
     }
 }

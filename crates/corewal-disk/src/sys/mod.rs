@@ -1,5 +1,7 @@
 //! What differs between platforms, behind one set of functions.
 
+#[cfg(all(unix, not(target_os = "linux")))]
+mod bsd;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(not(target_os = "linux"))]
@@ -12,14 +14,16 @@ mod windows;
 use std::fs;
 use std::io;
 
+#[cfg(all(unix, not(target_os = "linux")))]
+pub(crate) use bsd::{allocate, open};
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{allocate, device, drop_cache, is_copy_on_write, open, write_dsync_at};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{allocate, device, drop_cache, is_copy_on_write, open, write_dsync_at};
+pub(crate) use portable::{device, drop_cache, is_copy_on_write, write_dsync_at};
 #[cfg(unix)]
-pub(crate) use unix::{options, read_at, sync_dir, write_at};
+pub(crate) use unix::{lock, options, read_at, rename, sync_dir, write_at};
 #[cfg(windows)]
-pub(crate) use windows::{options, read_at, sync_dir, write_at};
+pub(crate) use windows::{allocate, lock, open, options, read_at, rename, sync_dir, write_at};
 
 /// Makes the file at least `len` bytes long. Never shortens it.
 fn extend(file: &fs::File, len: u64) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Positional reads and writes, and directories, as POSIX has them.
+//! Positional reads and writes, directories, names and locks, as POSIX has them.
 
 use std::fs;
 use std::io;
@@ -25,4 +25,19 @@ pub(crate) fn write_at(file: &fs::File, buf: &[u8], at: u64) -> io::Result<usize
 /// Makes the names in `dir` durable (fsync(2): the file's own fsync does not).
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
+}
+
+/// rename(2): durable after [`sync_dir`].
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Opens `path` for its one holder, by flock(2); `None` if there is another.
+pub(crate) fn lock(path: &Path) -> io::Result<Option<fs::File>> {
+    let file = options().write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
 }

@@ -98,6 +98,11 @@ pub(super) trait Kernel {
         builder.build(sizes.submissions)
     }
 
+    /// One io_uring_enter(2) that submits nothing.
+    fn enter(&self, ring: &IoUring) -> io::Result<()> {
+        ring.submitter().submit().map(|_| ())
+    }
+
     fn probe(&self, ring: &IoUring) -> io::Result<Probe> {
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
@@ -138,6 +143,8 @@ pub(super) fn make(
     pool_id: PoolId,
 ) -> Result<Made, Refusal> {
     let (ring, flags, refused_flags) = step_down(kernel, Sizes::of(config))?;
+    // A filter may let rings be made and refuse their use; the first commit is too late to learn that.
+    kernel.enter(&ring).map_err(|error| Refusal { call: "io_uring_enter", error })?;
     require_opcodes(kernel, &ring)?;
     let file_count = register_files(kernel, &ring, config)?;
     let mut pool = config.pool();

@@ -15,6 +15,7 @@ struct Refusing {
     /// With `EINVAL`, as a kernel does that does not know them.
     flags: Vec<Flag>,
     ring: Option<i32>,
+    enter: Option<i32>,
     probe: Option<i32>,
     opcodes: bool,
     /// Tables of more than this many files.
@@ -31,6 +32,11 @@ impl Kernel for Refusing {
         refuse(self.ring)?;
         refuse(flags.iter().any(|flag| self.flags.contains(flag)).then_some(libc::EINVAL))?;
         Running.ring(sizes, flags)
+    }
+
+    fn enter(&self, ring: &IoUring) -> io::Result<()> {
+        refuse(self.enter)?;
+        Running.enter(ring)
     }
 
     fn probe(&self, ring: &IoUring) -> io::Result<Probe> {
@@ -181,6 +187,16 @@ fn a_kernel_without_the_operations_is_refused() {
     assert!(refusal(&kernel, &config()).to_string().contains("PROBE"));
     let kernel = Refusing { opcodes: true, ..Refusing::default() };
     assert!(refusal(&kernel, &config()).to_string().contains("the operation WRITE"));
+}
+
+#[test]
+fn a_ring_that_may_not_be_entered_is_refused() {
+    if Place::new().is_none() {
+        return;
+    }
+    let kernel = Refusing { enter: Some(libc::EPERM), ..Refusing::default() };
+    let found = refusal(&kernel, &config()).to_string();
+    assert!(found.starts_with("io_uring_enter: ") && found.contains("seccomp"), "{found}");
 }
 
 #[test]

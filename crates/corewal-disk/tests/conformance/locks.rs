@@ -15,8 +15,7 @@ fn try_lock(subject: &Subject, holder: &str) -> Result<Lock, String> {
 pub(crate) fn a_held_lock_names_its_holder(subject: &Subject) {
     let _lock = try_lock(subject, "pid 17").unwrap();
     let holder = try_lock(subject, "pid 18").unwrap_err();
-    // Windows locks the bytes too: they cannot be read then.
-    assert_eq!(holder, if cfg!(windows) { "" } else { "pid 17" });
+    assert_eq!(holder, "pid 17");
     assert_eq!(try_lock(subject, "pid 19").unwrap_err(), holder, "a refusal writes nothing");
 }
 
@@ -24,7 +23,7 @@ pub(crate) fn a_shorter_holder_replaces_a_longer_one(subject: &Subject) {
     drop(try_lock(subject, "a long holder").unwrap());
     let _lock = try_lock(subject, "short").unwrap();
     let holder = try_lock(subject, "another").unwrap_err();
-    assert_eq!(holder, if cfg!(windows) { "" } else { "short" });
+    assert_eq!(holder, "short");
 }
 
 pub(crate) fn a_dropped_lock_is_free(subject: &Subject) {

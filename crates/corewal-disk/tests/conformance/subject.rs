@@ -42,7 +42,12 @@ impl Subject {
     #[cfg(target_os = "linux")]
     pub(crate) fn uring() -> Option<Self> {
         let subject = Self::real(Engine::Uring);
-        match subject.disk.ring(subject.config(1)) {
+        // With a lock, as a log has it: where that cannot be registered, there is no ring.
+        let path = subject.path("LOCK");
+        let lock = subject.disk.lock(&path, "probe").unwrap().unwrap();
+        let probe = subject.disk.ring(RingConfig { lock: Some(lock), ..subject.config(1) });
+        subject.disk.remove(&path).unwrap();
+        match probe {
             Ok(_) => Some(subject),
             Err(reason) => {
                 assert!(std::env::var_os("COREWAL_REQUIRE_URING").is_none(), "{reason}");

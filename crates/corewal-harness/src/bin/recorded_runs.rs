@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use corewal_disk::{Disk, Engine, RealDisk, RingConfig};
 use corewal_harness::{Budget, Found, Images, Pick, Plan, Run, Tally, survey};
 
 /// Records runs of the engine on a real disk, and recovers what a power cut could have left of them.
@@ -91,10 +92,18 @@ fn record(arguments: &Arguments) -> Result<(), String> {
     let dir = std::path::absolute(dir).map_err(|error| error.to_string())?;
     let mut total = Tally::default();
     let mut recovering = Duration::ZERO;
-    let mut number = 0;
+    let (mut number, mut recorded) = (0, 0);
+    let uring = uring_refusal();
+    if let Some(refusal) = &uring {
+        println!("skipped: the runs on io_uring: {refusal}");
+    }
     while total.images() < arguments.images && until.is_none_or(|until| Instant::now() < until) {
         let base = dir.join(number.to_string());
         let plan = Plan::of(arguments.seed, number);
+        if plan.engine == Engine::Uring && uring.is_some() {
+            number += 1;
+            continue;
+        }
         fs::create_dir_all(&base).map_err(|error| format!("{}: {error}", base.display()))?;
         let run = Run::record(arguments.seed, number, &base);
         let removed = fs::remove_dir_all(&base);
@@ -120,12 +129,13 @@ fn record(arguments: &Arguments) -> Result<(), String> {
             return Err(failure(&run, &found, &total));
         }
         number += 1;
+        recorded += 1;
     }
     let _ = fs::remove_dir(&dir);
     println!(
         "{} runs, {} cuts ({} of them with every subset), {} images: {} enumerated, {} sampled; \
          at most {} undecided units; 0 violations; {:.0} images/s, {:.0} s in all",
-        number,
+        recorded,
         total.cuts,
         total.complete_cuts,
         total.images(),
@@ -136,6 +146,13 @@ fn record(arguments: &Arguments) -> Result<(), String> {
         started.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Why there is no io_uring here.
+fn uring_refusal() -> Option<String> {
+    let config =
+        RingConfig { engine: Engine::Uring, depth: 1, block_count: 1, block_len: 512, lock: None };
+    RealDisk::new().ring(config).err().map(|refusal| refusal.to_string())
 }
 
 /// Saves the run, and says how to see it again.

@@ -9,6 +9,7 @@ use corewal_format::{
 
 use crate::error::{Damage, Doing, IoFault, Reason, Source};
 use crate::layout::Layout;
+use crate::recovery::anchor;
 use crate::recovery::walk::{
     Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment,
 };
@@ -32,7 +33,7 @@ pub(crate) struct RunFacts {
     /// because nothing was written at the end of the one before.
     pub(crate) stop: Place,
     pub(crate) reason: Reason,
-    /// The last epoch that a barrier of the intact beginning closed; 0 for none.
+    /// The last epoch that the shard closed in the intact beginning; 0 for none.
     pub(crate) barrier: Epoch,
     /// The furthest promise about this shard's batches, wherever in the run it stands.
     pub(crate) durable: Option<(BatchNumber, Source)>,
@@ -44,7 +45,6 @@ pub(crate) struct RunFacts {
     pub(crate) torn_len: u64,
     /// What is damage whatever the promises say.
     pub(crate) damage: Option<Damage>,
-    pub(crate) intact: Intact,
     /// Whether all reads came from the device.
     pub(crate) from_device: bool,
 }
@@ -65,6 +65,14 @@ pub(crate) struct Intact {
     pub(crate) batches: u64,
     pub(crate) entries: u64,
     pub(crate) bytes: u64,
+}
+
+impl Intact {
+    pub(crate) fn take(&mut self, header: &BatchHeader) {
+        self.batches += 1;
+        self.entries += u64::from(header.entry_count);
+        self.bytes += header.disk_len();
+    }
 }
 
 /// The highest numbers that were seen.
@@ -99,8 +107,20 @@ pub(crate) struct RunPlan<'a> {
     pub(crate) reading: Reading,
 }
 
+/// Where the walk over a current run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// With the run: all of it is verified here.
+    Run,
+    /// Near its end, with a batch that is promised to be durable. What lies before it must be verified by
+    /// reading the run as a stream.
+    Anchor,
+    /// Here.
+    At(Cursor),
+}
+
 impl RunPlan<'_> {
-    fn shard(&self) -> ShardId {
+    pub(super) fn shard(&self) -> ShardId {
         self.record.shard
     }
 
@@ -109,19 +129,25 @@ impl RunPlan<'_> {
     }
 }
 
-/// Reads the whole current run of a shard, and everything behind it.
-pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
+/// Reads the current run of a shard from `begin` on, and everything behind it.
+pub(crate) fn gather(plan: RunPlan<'_>, begin: Begin) -> Result<RunFacts, IoFault> {
     let first = plan.current.first_segment;
     let segments: Vec<SegmentNumber> =
         plan.segments.iter().copied().filter(|&number| number >= first).collect();
     let mut facts = empty(&plan);
     facts.seen.segment = segments.last().copied().unwrap_or_default();
-    facts.damage = damaged_segment(&plan, &segments)?;
+    facts.damage = damaged_segment(&plan, &segments, &mut facts.from_device)?;
     if facts.damage.is_some() {
         return Ok(facts);
     }
     let last = segments.last().copied().unwrap_or(first);
-    let cursor = Cursor::start(plan.current, plan.first_epoch);
+    let cursor = match begin {
+        Begin::Run => None,
+        Begin::Anchor => anchor::find(&plan, &segments)?,
+        Begin::At(cursor) => Some(cursor),
+    };
+    let cursor = cursor.unwrap_or_else(|| Cursor::start(plan.current, plan.first_epoch));
+    facts.barrier = closed_before(&plan, cursor);
     let mut walker = Walker::new(
         plan.layout.clone(),
         plan.log,
@@ -163,8 +189,13 @@ pub(crate) fn gather(plan: RunPlan<'_>) -> Result<RunFacts, IoFault> {
         tried_twice = Some(facts.stop);
         walker.forget();
     }
-    facts.from_device = walker.is_from_device();
     Ok(facts)
+}
+
+/// The last epoch that the shard closed below a place; 0 for none in this incarnation. Its epochs go up by one
+/// each, and only by a barrier: with the first of another epoch, the one before is closed.
+fn closed_before(plan: &RunPlan<'_>, cursor: Cursor) -> Epoch {
+    if cursor.least_epoch > plan.first_epoch { cursor.least_epoch.before() } else { Epoch(0) }
 }
 
 /// Whether what is at the start of a segment speaks of the batch that is expected, and not of a later one or
@@ -193,7 +224,6 @@ fn empty(plan: &RunPlan<'_>) -> RunFacts {
         seen: Seen::default(),
         torn_len: 0,
         damage: None,
-        intact: Intact::default(),
         from_device: true,
     }
 }
@@ -210,9 +240,6 @@ impl RunFacts {
         if header.flags.contains(BatchFlags::BARRIER) {
             self.barrier = header.epoch;
         }
-        self.intact.batches += 1;
-        self.intact.entries += u64::from(header.entry_count);
-        self.intact.bytes += header.disk_len();
         self.take_promises(header);
     }
 
@@ -235,6 +262,7 @@ impl RunFacts {
 fn damaged_segment(
     plan: &RunPlan<'_>,
     segments: &[SegmentNumber],
+    from_device: &mut bool,
 ) -> Result<Option<Damage>, IoFault> {
     let damage =
         |segment, reason| Ok(Some(Damage { at: plan.place(segment), reason, witness: None }));
@@ -259,6 +287,7 @@ fn damaged_segment(
                 }
             }
             Opened::Segment(open) => {
+                *from_device &= open.from_device;
                 let found = open.header.incarnation;
                 if found > plan.incarnation && open.header.log == plan.log {
                     let known = plan.incarnation;

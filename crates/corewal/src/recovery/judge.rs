@@ -6,7 +6,7 @@ use crate::error::{Claim, Damage, Reason, Source, Witness};
 use crate::recovery::facts::RunFacts;
 
 /// What holds for all shards together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Claims {
     /// The committed epoch of the manifest: what was in it then is bounded by ended runs.
     pub(crate) manifest_committed: Epoch,
@@ -90,7 +90,7 @@ mod tests {
     use corewal_format::{Place, SegmentNumber, ShardId};
 
     use super::*;
-    use crate::recovery::facts::{Intact, Seen};
+    use crate::recovery::facts::Seen;
 
     const AT: Place = Place { shard: ShardId(0), segment: SegmentNumber(1), at: 8192 };
 
@@ -191,7 +191,6 @@ mod tests {
             seen: Seen::default(),
             torn_len: 0,
             damage: None,
-            intact: Intact::default(),
             from_device: true,
         };
         let record = ShardRecord {

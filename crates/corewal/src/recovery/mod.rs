@@ -4,23 +4,27 @@
 //! |---|---|
 //! | `window`, `ahead` | reads a file from the device, also before it is needed |
 //! | `walk` | steps from batch to batch |
-//! | `facts` | what stands in a current run |
+//! | `anchor` | where a current run is judged from |
+//! | `facts` | what stands in it from there on |
 //! | `judge` | whether its end is an end, or damage |
 //! | `snapshot` | all of it together, for a log |
 //! | `stream`, `merge` | the entries in order |
 //! | `replay` | ways to replay them |
 //! | `reader` | a log read beside its writer |
 //! | `runs` | ended runs, and where they end |
+//! | `open_run` | a current run, once its end is judged |
 //! | `seek`, `shard_reader` | one shard from any seq on |
 //! | `tail` | one shard as it becomes durable |
 //! | `open` | the next incarnation |
 //! | `salvage` | what a damaged log still holds |
 
 mod ahead;
+mod anchor;
 mod facts;
 mod judge;
 mod merge;
 mod open;
+mod open_run;
 mod reader;
 mod replay;
 mod report;
@@ -56,7 +60,7 @@ pub(crate) use judge::{Claims, committed, judge};
 pub(crate) use reader::take as judged;
 pub(crate) use runs::{end_run, last_of, lower};
 pub(crate) use shard_reader::Spans;
-pub(crate) use snapshot::Scan;
+pub(crate) use snapshot::{Extent, Scan};
 pub(crate) use stream::{ShardStream, Span};
 pub(crate) use walk::{Cursor, OpenSegment, Opened, Step, Walker, check_segment, open_segment};
 pub(crate) use window::{WINDOW_LEN, Window};
@@ -95,8 +99,9 @@ impl Recovery {
         create_dir(&layout)?;
         let lock = take_lock(&layout, &options)?;
         manifests::sync(&layout)?;
-        let snapshot = Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options))
-            .inspect_err(|error| tell_damage(&options, error))?;
+        let snapshot =
+            Snapshot::take(&layout, snapshot::Sync::First, Scan::of(&options), Extent::End)
+                .inspect_err(|error| tell_damage(&options, error))?;
         let selection = Selection::ALL;
         let mut report = snapshot.as_ref().map_or_else(Report::default, Snapshot::report);
         report.took = started.elapsed();
@@ -177,13 +182,15 @@ impl Recovery {
     /// The next entry of the merged stream, borrowed from the recovery's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
-    /// the same error.
+    /// [`RecoverError::Damaged`] if a batch does not verify that lies below a recorded end, or below the last that
+    /// is promised to be durable. Every further call returns the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
+        let advanced = self.merge.advance().map(|stream| stream.is_none());
+        if advanced.inspect_err(|error| tell_damage(&self.options, error))? {
+            self.report.complete(&self.merge);
+        }
         let committed = self.report.committed_epoch;
-        let advanced = self.merge.advance();
-        let stream = advanced.inspect_err(|error| tell_damage(&self.options, error))?;
-        Ok(stream.map(|stream| Entry::of(stream, committed)))
+        Ok(self.merge.current().map(|stream| Entry::of(stream, committed)))
     }
 
     /// One stream for each shard, retired ones too, to be replayed by threads of your own at the same time.
@@ -237,7 +244,7 @@ impl Recovery {
         Ok(count)
     }
 
-    /// What was found.
+    /// What was found. What is counted while the stream is read is complete when it has been read to its end.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
@@ -254,15 +261,11 @@ impl Recovery {
     /// first segments. Nothing in the shards' folders changes before the manifest is durable.
     ///
     /// # Errors
-    /// [`OpenError::Recover`] if the stream does not verify, whether or not that was seen before, or on an I/O
-    /// error. The log is
-    /// then unchanged, or can be recovered again.
+    /// [`OpenError::Recover`] if the stream does not verify, whether or not that was seen before: a log that is
+    /// damaged anywhere is never opened. Also on an I/O error. The log is then unchanged, or can be recovered
+    /// again.
     pub fn open(mut self) -> Result<Log, OpenError> {
         while self.next_entry()?.is_some() {}
-        self.report.read_len = self.merge.read_len();
-        for (shard, stream) in self.report.shards.iter_mut().zip(self.merge.streams()) {
-            shard.left_out = stream.left_out();
-        }
         self.report.took = self.started.elapsed();
         let ends = match self.selection.until {
             None => Ends::AsFound,

@@ -15,9 +15,9 @@ use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::method::{self, Methods};
-use crate::options::AccessWish;
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
+use crate::recovery::judge::Claims;
 use crate::recovery::report::Report;
 use crate::recovery::runs::{end_run, lower};
 use crate::recovery::snapshot::{Scan, Snapshot};
@@ -69,6 +69,7 @@ pub(crate) fn open(
                 manifest: first.clone(),
                 listing: layout.list()?,
                 runs: Vec::new(),
+                claims: Claims::default(),
                 committed: Epoch(0),
                 reading: Scan::of(&options).reading(),
             };
@@ -165,7 +166,7 @@ fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
         rkyv: record::rkyv_layout(),
         schema: options.schema,
         ahead: options.prepared_ahead,
-        direct: options.access == AccessWish::Direct,
+        access: options.access,
         zero_fill: !layout.disk.is_copy_on_write(&layout.dir).unwrap_or(false),
     }
 }

@@ -6,7 +6,7 @@ use crate::error::RecoverError;
 use crate::layout::Layout;
 use crate::manifests::{self, Found};
 use crate::recovery::merge::Merge;
-use crate::recovery::snapshot::{Refused, Scan, Snapshot, Sync};
+use crate::recovery::snapshot::{Extent, Refused, Scan, Snapshot, Sync};
 use crate::recovery::stream::Selection;
 use crate::recovery::{Entry, Report, ShardReader};
 use crate::{Options, RecoverError::NoLog};
@@ -35,8 +35,8 @@ impl LogReader {
     pub(crate) fn start(options: &Options) -> Result<Self, RecoverError> {
         let started = std::time::Instant::now();
         let layout = Layout { disk: options.disk.clone(), dir: options.dir.clone() };
-        let snapshot =
-            take(&layout, Scan::of(options))?.ok_or(NoLog { dir: layout.dir.clone() })?;
+        let snapshot = take(&layout, Scan::of(options), Extent::End)?
+            .ok_or(NoLog { dir: layout.dir.clone() })?;
         let mut report = snapshot.report();
         report.took = started.elapsed();
         let merge = Merge::new(snapshot.streams(&layout, Selection::ALL));
@@ -62,21 +62,26 @@ impl LogReader {
     ///
     /// # Errors
     /// [`RecoverError::Released`] if the log has let go of it meanwhile; [`RecoverError::Damaged`] if a batch
-    /// below a recorded end does not verify. Every further call returns the same error.
+    /// does not verify that lies below a recorded end, or below the last that is promised to be durable. Every
+    /// further call returns the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         if let Some(error) = &self.refused {
             return Err(error.clone());
         }
-        let committed = self.report.committed_epoch;
-        if let Err(error) = self.merge.advance() {
-            let error = self.explain(error);
-            self.refused = Some(error.clone());
-            return Err(error);
+        match self.merge.advance() {
+            Ok(Some(_)) => {}
+            Ok(None) => self.report.complete(&self.merge),
+            Err(error) => {
+                let error = self.explain(error);
+                self.refused = Some(error.clone());
+                return Err(error);
+            }
         }
+        let committed = self.report.committed_epoch;
         Ok(self.merge.current().map(|stream| Entry::of(stream, committed)))
     }
 
-    /// What was found.
+    /// What was found. What is counted while the stream is read is complete when it has been read to its end.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
@@ -113,10 +118,14 @@ impl LogReader {
 
 /// Damage counts only if it is seen twice in one place under one manifest, which is still the newest then: the
 /// log may have been opened, closed, rotated or released while it was read.
-pub(crate) fn take(layout: &Layout, scan: Scan) -> Result<Option<Snapshot>, RecoverError> {
+pub(crate) fn take(
+    layout: &Layout,
+    scan: Scan,
+    extent: Extent,
+) -> Result<Option<Snapshot>, RecoverError> {
     let mut seen = None;
     for _ in 0..ATTEMPTS {
-        let refused = match Snapshot::try_take(layout, Sync::Never, scan) {
+        let refused = match Snapshot::try_take(layout, Sync::Never, scan, extent) {
             // Under an older manifest, a run that a truncation has ended would seem to go on in the next one.
             Ok(Some(snapshot)) if is_older(layout, &snapshot) => continue,
             Ok(snapshot) => return Ok(snapshot),

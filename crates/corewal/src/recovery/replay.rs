@@ -48,8 +48,8 @@ impl ShardReplay<'_> {
     /// The shard's next entry, borrowed from the recovery's memory.
     ///
     /// # Errors
-    /// [`RecoverError::Damaged`] if a batch below a recorded end does not verify. Every further call returns
-    /// the same error.
+    /// [`RecoverError::Damaged`] if a batch does not verify that lies below a recorded end, or below the last that
+    /// is promised to be durable. Every further call returns the same error.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'_>>, RecoverError> {
         Ok(self.stream.advance()?.map(|_| Entry::of(self.stream, self.committed)))
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use corewal_format::{BatchNumber, Epoch, Generation, Incarnation, LogId, Place, Seq, ShardId};
 
+use crate::recovery::merge::Merge;
+
 /// What a recovery found, and what it did about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -21,7 +23,7 @@ pub struct Report {
     pub shards: Vec<ShardReport>,
     /// What lies in the directory and does not belong to a log; left alone.
     pub foreign: Vec<PathBuf>,
-    /// Bytes of the batches that were read from the stream.
+    /// Bytes of the batches of the stream; 0 until it has been read to its end.
     pub read_len: u64,
     /// Whether everything was read from the device. Where a file system offers neither direct I/O nor a way
     /// to drop its cache, what was read may be the cache's.
@@ -40,15 +42,27 @@ pub struct ShardReport {
     pub end: RunEnd,
     /// The last batch that is kept, and its last seq; none if there is none.
     pub last: Option<(BatchNumber, Seq)>,
-    /// Entries of the run that was being written.
-    pub entries: u64,
-    /// Batches of the run that was being written.
-    pub batches: u64,
+    /// Entries of the run that was being written; none until the stream has been read to its end.
+    pub entries: Option<u64>,
+    /// Batches of the run that was being written; none until the stream has been read to its end.
+    pub batches: Option<u64>,
     /// The last epoch that the shard closed in that incarnation; 0 for none.
     pub barrier: Epoch,
     /// What a [committed-only](crate::Recovery::committed_only) recovery left out and voided when it opened the
     /// log. Counted while the stream is read: it stands in [`Log::report`](crate::Log::report) only.
     pub left_out: LeftOut,
+}
+
+impl Report {
+    /// Takes what was counted on the way through the streams, which are at their ends.
+    pub(super) fn complete(&mut self, merge: &Merge) {
+        self.read_len = merge.read_len();
+        for (shard, stream) in self.shards.iter_mut().zip(merge.streams()) {
+            let run = stream.open_run();
+            (shard.entries, shard.batches) = (Some(run.entries), Some(run.batches));
+            shard.left_out = stream.left_out();
+        }
+    }
 }
 
 /// Entries above the committed epoch.

@@ -85,6 +85,7 @@ impl Spans {
             last_batch_at: 0,
             last_kept_seq: frontier.max(current.first_seq.before()),
             voids: VecDeque::new(),
+            open: None,
         }));
         let (log, generation) = (manifest.log, manifest.generation);
         Some(Self { layout: layout.clone(), log, shard, generation, spans })

@@ -11,8 +11,9 @@ use corewal_format::{
 use crate::error::{Damage, Doing, IoFault, Reason, RecoverError, Source};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
-use crate::recovery::facts::{self, RunFacts, RunPlan};
+use crate::recovery::facts::{self, Begin, RunFacts, RunPlan};
 use crate::recovery::judge::{self, Claims, Ending};
+use crate::recovery::open_run::OpenRun;
 use crate::recovery::report::{LeftOut, Report, RunEnd, ShardReport};
 use crate::recovery::shard_reader::Spans;
 use crate::recovery::stream::{Selection, ShardStream, Span};
@@ -55,6 +56,15 @@ impl Scan {
     }
 }
 
+/// How much of a current run is read to judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it: nobody reads it as a stream afterwards.
+    Whole,
+    /// Its end. What lies before is promised to be durable, so it is damage if the stream does not verify.
+    End,
+}
+
 /// A log that was judged sound.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
@@ -62,6 +72,8 @@ pub(crate) struct Snapshot {
     pub(crate) listing: Listing,
     /// Facts and ending of every current run, by shard.
     pub(crate) runs: Vec<(RunFacts, Ending)>,
+    /// What the runs' batches say of the shards together.
+    pub(crate) claims: Claims,
     pub(crate) committed: Epoch,
     /// When its streams are read.
     pub(crate) reading: Reading,
@@ -80,8 +92,9 @@ impl Snapshot {
         layout: &Layout,
         sync: Sync,
         scan: Scan,
+        extent: Extent,
     ) -> Result<Option<Self>, RecoverError> {
-        Self::try_take(layout, sync, scan).map_err(|refused| refused.error)
+        Self::try_take(layout, sync, scan, extent).map_err(|refused| refused.error)
     }
 
     /// The same, telling under which manifest damage was seen.
@@ -89,6 +102,7 @@ impl Snapshot {
         layout: &Layout,
         sync: Sync,
         scan: Scan,
+        extent: Extent,
     ) -> Result<Option<Self>, Refused> {
         let unknown = |error: RecoverError| Refused { generation: Generation(0), error };
         let listing = layout.list().map_err(|error| unknown(error.into()))?;
@@ -97,7 +111,7 @@ impl Snapshot {
             Found::Log(manifest) => *manifest,
         };
         let generation = manifest.generation;
-        Self::judge(layout, listing, manifest, sync, scan)
+        Self::judge(layout, listing, manifest, sync, scan, extent)
             .map(Some)
             .map_err(|error| Refused { generation, error })
     }
@@ -108,6 +122,7 @@ impl Snapshot {
         manifest: Manifest,
         sync: Sync,
         scan: Scan,
+        extent: Extent,
     ) -> Result<Self, RecoverError> {
         if let Some(damage) = stray_segment(layout, &listing, &manifest)? {
             return Err(RecoverError::Damaged(Box::new(damage)));
@@ -129,11 +144,15 @@ impl Snapshot {
                 reading: scan.reading(),
             });
         }
+        let begin = match extent {
+            Extent::Whole => Begin::Run,
+            Extent::End => Begin::Anchor,
+        };
         let gather = |plan: RunPlan<'_>| {
             if sync == Sync::First {
                 sync_run(layout, plan.record.shard, plan.current, plan.segments)?;
             }
-            facts::gather(plan)
+            facts::gather(plan, begin)
         };
         let gathered = match scan {
             Scan::InTurn => plans.iter().map(|&plan| gather(plan)).collect(),
@@ -156,10 +175,11 @@ impl Snapshot {
         let mut runs = Vec::with_capacity(gathered.len());
         for (plan, mut facts) in plans.into_iter().zip(gathered) {
             let mut verdict = judge::judge(&facts, plan.record, &claims);
-            if verdict.is_err() && sync == Sync::Never {
-                // Beside a live writer the place may have been good before the witness was written, and bad
-                // when it was read: another shard's witness is known only now.
-                facts = facts::gather(plan)?;
+            if verdict.is_err() {
+                // The first bad place may lie before what was looked at. And beside a live writer the place may
+                // have been good before the witness was written, and bad when it was read: another shard's
+                // witness is known only now.
+                facts = facts::gather(plan, Begin::Run)?;
                 verdict = judge::judge(&facts, plan.record, &claims);
             }
             runs.push((facts, verdict.map_err(RecoverError::Damaged)?));
@@ -169,7 +189,7 @@ impl Snapshot {
             record.barrier.max(found.map_or(Epoch(0), |(facts, _)| facts.barrier))
         });
         let committed = judge::committed(manifest.committed_epoch, barriers);
-        Ok(Self { manifest, listing, runs, committed, reading: scan.reading() })
+        Ok(Self { manifest, listing, runs, claims, committed, reading: scan.reading() })
     }
 
     /// The shards' streams, up to their ends.
@@ -213,7 +233,18 @@ impl Snapshot {
             last_batch_at: last.at,
             last_kept_seq: last.last_seq,
             voids: VecDeque::new(),
+            open: Some(Box::new(self.open_run(record))),
         })
+    }
+
+    fn open_run(&self, record: &ShardRecord) -> OpenRun {
+        OpenRun {
+            incarnation: self.manifest.incarnation,
+            first_epoch: self.manifest.first_epoch,
+            record: record.clone(),
+            segments: self.listing.segments(record.shard).to_vec(),
+            claims: self.claims,
+        }
     }
 
     /// The current run of `shard`.
@@ -236,8 +267,8 @@ impl Snapshot {
                     }
                 },
                 last: found.or(recorded),
-                entries: run.map_or(0, |(facts, _)| facts.intact.entries),
-                batches: run.map_or(0, |(facts, _)| facts.intact.batches),
+                entries: None,
+                batches: None,
                 barrier: run.map_or(record.barrier, |(facts, _)| facts.barrier.max(record.barrier)),
                 left_out: LeftOut::default(),
             }

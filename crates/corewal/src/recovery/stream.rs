@@ -12,7 +12,8 @@ use corewal_format::{
 use crate::error::{Claim, Damage, IoFault, Reason, RecoverError, Source, Witness};
 use crate::keep::{Piece, catalog};
 use crate::layout::Layout;
-use crate::recovery::facts::LastBatch;
+use crate::recovery::facts::{Intact, LastBatch};
+use crate::recovery::open_run::OpenRun;
 use crate::recovery::report::LeftOut;
 use crate::recovery::walk::{Cursor, Step, Walker, first_batch};
 use crate::recovery::window::Reading;
@@ -29,6 +30,8 @@ pub(crate) struct Span {
     pub(crate) last_batch_at: u64,
     pub(crate) last_kept_seq: Seq,
     pub(crate) voids: VecDeque<Void>,
+    /// How it was judged where it ends, if that is not recorded.
+    pub(crate) open: Option<Box<OpenRun>>,
 }
 
 impl Span {
@@ -57,6 +60,7 @@ impl From<&Run> for Span {
             last_batch_at: run.last_batch_at,
             last_kept_seq: run.last_kept_seq,
             voids: run.voids.iter().copied().collect(),
+            open: None,
         }
     }
 }
@@ -120,6 +124,8 @@ pub(crate) struct ShardStream {
     epoch: Epoch,
     /// Bytes of the batches that were read.
     read_len: u64,
+    /// What was read of the run that was being written.
+    open_run: Intact,
     /// The segments of the batches that were read.
     pieces: Vec<Piece>,
     selection: Selection,
@@ -164,6 +170,7 @@ impl ShardStream {
             batch: None,
             epoch: Epoch(0),
             read_len: 0,
+            open_run: Intact::default(),
             pieces: Vec::new(),
             selection: Selection::ALL,
             reading: Reading::Inline,
@@ -193,6 +200,11 @@ impl ShardStream {
     /// The last batch of the selected epochs among those that were read, with the last seq that is kept.
     pub(crate) fn last(&self) -> Option<LastBatch> {
         self.last
+    }
+
+    /// What was read of the run that was being written.
+    pub(crate) fn open_run(&self) -> Intact {
+        self.open_run
     }
 
     /// What was read of later epochs than the selected ones.
@@ -424,7 +436,14 @@ impl ShardStream {
                     let is_elsewhere = stop.is_nothing_here();
                     let (place, reason) =
                         stop.next.filter(|_| is_elsewhere).unwrap_or((walker.place(), stop.here));
-                    return Err(below_end(span, place, reason, self.generation));
+                    let refusal = match &span.open {
+                        Some(run) => run.refusal(&self.layout, self.log, walker.cursor())?,
+                        None => None,
+                    };
+                    return Err(match refusal {
+                        Some(damage) => RecoverError::Damaged(damage),
+                        None => below_end(span, place, reason, self.generation),
+                    });
                 }
             };
             if header.number == span.last_batch
@@ -435,6 +454,9 @@ impl ShardStream {
                 return Err(below_end(span, place, reason, self.generation));
             }
             self.read_len += header.disk_len();
+            if span.open.is_some() {
+                self.open_run.take(&header);
+            }
             self.epoch = header.epoch;
             let last_kept_seq = span.last_kept_seq;
             self.batch = Some(OpenBatch { header, at: 0, next_at: 0, last_kept_seq });
@@ -453,7 +475,8 @@ fn behind(void: &Void, before: Cursor) -> Cursor {
     }
 }
 
-/// A bad place below a recorded end is damage: the record is the proof.
+/// A bad place below a recorded end is damage: the record is the proof. The end of a run that was being written is
+/// recorded nowhere; that it was there when it was judged proves nothing to others.
 fn below_end(
     span: &Span,
     at: corewal_format::Place,
@@ -461,6 +484,7 @@ fn below_end(
     generation: Generation,
 ) -> RecoverError {
     let claim = Claim::RunEnd(span.last_batch);
-    let witness = Some(Witness { claim, source: Source::Manifest(generation) });
+    let recorded = Witness { claim, source: Source::Manifest(generation) };
+    let witness = span.open.is_none().then_some(recorded);
     RecoverError::Damaged(Box::new(Damage { at, reason, witness }))
 }

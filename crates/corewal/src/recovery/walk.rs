@@ -175,7 +175,6 @@ pub(crate) struct Walker {
     cursor: Cursor,
     open: Option<OpenSegment>,
     window: Window,
-    from_device: bool,
 }
 
 impl Walker {
@@ -189,13 +188,7 @@ impl Walker {
     ) -> Self {
         let window = Window::new();
         let cursor = first;
-        let (open, from_device) = (None, true);
-        Self { layout, log, shard, incarnation, segments, cursor, open, window, from_device }
-    }
-
-    /// Whether all reads came from the device.
-    pub(crate) fn is_from_device(&self) -> bool {
-        self.from_device
+        Self { layout, log, shard, incarnation, segments, cursor, open: None, window }
     }
 
     /// Reads so many bytes at once, unless one batch needs more.
@@ -294,7 +287,6 @@ impl Walker {
                     if let Err(reason) = fits {
                         return Ok(Err(reason));
                     }
-                    self.from_device &= open.from_device;
                     self.open = Some(*open);
                 }
             }
@@ -304,10 +296,10 @@ impl Walker {
 
     /// Verifies the batch at the cursor.
     fn batch_here(&mut self) -> Result<Result<BatchHeader, Reason>, IoFault> {
-        let open = match self.open_here()? {
-            Ok(open) => open.clone(),
-            Err(reason) => return Ok(Err(reason)),
-        };
+        if let Err(reason) = self.open_here()? {
+            return Ok(Err(reason));
+        }
+        let open = self.open.as_ref().expect("the segment was opened");
         if self.cursor.at < open.header.first_batch_at() {
             self.cursor.at = open.header.first_batch_at();
         }

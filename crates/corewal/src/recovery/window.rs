@@ -205,7 +205,7 @@ mod tests {
         let (disk, path) = (RealDisk::new(), dir.path().join("a"));
         let bytes = noise(FILE_LEN, salt);
         std::fs::write(&path, &bytes).unwrap();
-        std::fs::File::open(&path).unwrap().sync_all().unwrap();
+        disk.open(&path, Open::WRITE).unwrap().sync_all().unwrap();
         (disk.open(&path, Open::READ.direct()).unwrap(), bytes)
     }
 

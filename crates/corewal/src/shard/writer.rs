@@ -95,6 +95,9 @@ impl Seat {
         let facts = ring.facts();
         events::seated(shard, &facts);
         this.desk().ring = Some(facts);
+        if let Some(access) = this.segments.access().filter(|it| it.is_refused()) {
+            events::buffered(shard, access);
+        }
         if !self.shared.epochs.sit(self.index) {
             return Err(sit(io::Error::other("its log was closed")));
         }

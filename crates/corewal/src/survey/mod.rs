@@ -25,7 +25,7 @@ use crate::error::{Claim, IoFault, Reason, RecoverError, Source, Witness};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::recovery::{
-    Claims, OpenSegment, Opened, Scan, check_segment, committed, judged, open_segment,
+    Claims, Extent, OpenSegment, Opened, Scan, check_segment, committed, judged, open_segment,
 };
 use run::{Chain, End, Item, RunRecord, SegmentScan, join};
 use scan::{Seen, scan};
@@ -187,7 +187,7 @@ impl Survey {
     }
 
     fn attempt(layout: &Layout, scan: Scan) -> Result<Self, RecoverError> {
-        let verdict = match judged(layout, scan) {
+        let verdict = match judged(layout, scan, Extent::Whole) {
             Ok(None) => return Err(RecoverError::NoLog { dir: layout.dir.clone() }),
             Err(error @ (RecoverError::Io(_) | RecoverError::NoLog { .. })) => return Err(error),
             Ok(Some(_)) => None,

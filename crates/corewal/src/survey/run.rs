@@ -72,9 +72,7 @@ impl Chain {
 
     fn take(&mut self, header: &BatchHeader, payload_len: u64) {
         self.last = *header;
-        self.intact.batches += 1;
-        self.intact.entries += u64::from(header.entry_count);
-        self.intact.bytes += header.disk_len();
+        self.intact.take(header);
         self.payload_len += payload_len;
         if header.flags.contains(BatchFlags::BARRIER) {
             self.barrier = header.epoch;
@@ -386,7 +384,6 @@ impl<'a> Joint<'a> {
             seen: Seen::default(),
             torn_len: 0,
             damage: None,
-            intact: Intact::default(),
             from_device: true,
         };
         judge(&facts, self.run.record, &claims).err().map(|damage| *damage)

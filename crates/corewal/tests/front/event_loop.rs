@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use corewal::{Kind, Options, ShardWriter, Turn};
 
 use super::slow::GatedDisk;
-use super::{PATIENCE, engines, in_bounded_time, open, temp_dir};
+use super::{engines, in_bounded_time, open, temp_dir};
 
 /// Longer than any of these tests: nothing but a wake-up ends a sleep, and no vouch is due.
 fn options(dir: &std::path::Path) -> Options {
@@ -195,6 +195,7 @@ mod descriptor {
     use std::os::fd::{AsRawFd, RawFd};
 
     use super::*;
+    use crate::PATIENCE;
 
     /// Whether the descriptor is readable within `limit`.
     fn is_readable(fd: RawFd, limit: Duration) -> bool {

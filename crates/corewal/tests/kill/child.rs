@@ -2,16 +2,14 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use corewal::{AppendError, Engine, Kind, Log, Options, Seat, Seq, Turn};
+use corewal_disk::{Disk, File, Open, RealDisk};
 
 use crate::lines::{Lines, Random};
 
@@ -88,7 +86,8 @@ pub(crate) fn run(order: &Order) -> ExitCode {
 
 fn append_for_ever(order: &Order) -> Result<(), Anything> {
     let lines = Lines::load(SHARDS);
-    let status = File::options().write(true).create(true).truncate(true).open(&order.status)?;
+    std::fs::write(&order.status, "")?;
+    let status = RealDisk::new().open(&order.status, Open::WRITE)?;
     let mut recovery = Log::recover(options(&order.dir, order.engine))?;
     let mut counts = [0; SHARDS as usize];
     while let Some(entry) = recovery.next_entry()? {
@@ -114,10 +113,9 @@ fn append_for_ever(order: &Order) -> Result<(), Anything> {
     })
 }
 
-/// One line to the parent, by a single write.
+/// One line to the parent, by a single write: standard output keeps nothing of a whole line back.
 fn tell(line: &str) -> Result<(), Anything> {
-    let pipe = std::io::stdout().as_fd().try_clone_to_owned()?;
-    File::from(pipe).write_all(format!("{line}\n").as_bytes())?;
+    std::io::stdout().write_all(format!("{line}\n").as_bytes())?;
     Ok(())
 }
 
@@ -134,7 +132,6 @@ struct Appender<'a> {
 
 impl Appender<'_> {
     fn run(mut self, seat: Seat) -> Result<(), Anything> {
-        let mut pipe = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
         let mut writer = seat.sit()?;
         let window = 32 + usize::try_from(self.random.below(512))?;
         let mut outstanding: VecDeque<(Seq, u64)> = VecDeque::new();
@@ -173,11 +170,11 @@ impl Appender<'_> {
                 acknowledged = outstanding.pop_front();
             }
             if let Some((_, count)) = acknowledged {
-                pipe.write_all(format!("ack {} {count}\n", self.shard).as_bytes())?;
+                tell(&format!("ack {} {count}", self.shard))?;
             }
             if self.log.committed_epoch() > committed {
                 committed = self.log.committed_epoch();
-                pipe.write_all(format!("epoch {committed}\n").as_bytes())?;
+                tell(&format!("epoch {committed}"))?;
             }
             match turn {
                 Turn::Again => {}
@@ -191,7 +188,7 @@ impl Appender<'_> {
         let mut words = [0; STATUS_LEN];
         words[..8].copy_from_slice(&self.sent.to_le_bytes());
         words[8..].copy_from_slice(&(in_flight as u64).to_le_bytes());
-        self.status.write_all_at(&words, u64::from(self.shard) * STATUS_LEN as u64)?;
+        self.status.write_at(&words, u64::from(self.shard) * STATUS_LEN as u64)?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Lines {
 impl Lines {
     pub(crate) fn load(shards: u16) -> Self {
         let path =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benches/data/flights-20k.ndjson");
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../corewal-stream/data/flights-20k.ndjson");
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut dealt = vec![Vec::new(); usize::from(shards)];

@@ -4,13 +4,12 @@
 //! acknowledged. What is recovered must be, for each of them, an unbroken beginning that holds every
 //! acknowledged entry and at most the one that was under way.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use corewal::{Engine, Kind, Log, Options, Pinning};
+use corewal_disk::{Disk, Open, RealDisk};
 
 use crate::SEED;
 use crate::lines::Random;
@@ -51,7 +50,7 @@ pub(crate) fn run_as_child() -> Option<ExitCode> {
     }
     let mut log = recovery.open().unwrap();
     let handles = log.start_writers(Pinning::AllowedCpus).unwrap();
-    let status = File::options().write(true).open(status).unwrap();
+    let status = RealDisk::new().open(status.as_ref(), Open::WRITE).unwrap();
     std::thread::scope(|scope| {
         for (index, count) in counts.into_iter().enumerate() {
             let (producer, status) = (handles[index % 2].clone(), &status);
@@ -61,7 +60,7 @@ pub(crate) fn run_as_child() -> Option<ExitCode> {
                         .append_bytes_durable(Kind::PUT, payload(index, count).as_bytes())
                         .unwrap();
                     let acknowledged: u64 = count + 1;
-                    status.write_all_at(&acknowledged.to_le_bytes(), index as u64 * 8).unwrap();
+                    status.write_at(&acknowledged.to_le_bytes(), index as u64 * 8).unwrap();
                 }
             });
         }

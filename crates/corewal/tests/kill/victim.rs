@@ -1,8 +1,7 @@
 //! A child process, from its start to its end; and what it said before.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +10,6 @@ use crate::child::{Order, SHARDS, STATUS_LEN};
 
 /// A child that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
-const SIGKILL: i32 = 9;
 
 /// A running child. It is killed and reaped on every way out.
 #[derive(Debug)]
@@ -82,13 +80,25 @@ impl Victim {
     /// Reaps the child, and returns all that it said.
     pub(crate) fn reap(mut self) -> Heard {
         let status = self.child.wait().unwrap();
-        assert_eq!(status.signal(), Some(SIGKILL), "the child ended by itself: {status}");
+        assert!(was_killed(status), "the child ended by itself: {status}");
         self.reader.take().unwrap().join().unwrap();
         while let Ok(line) = self.said.try_recv() {
             self.heard.take(&line);
         }
         std::mem::take(&mut self.heard)
     }
+}
+
+/// By SIGKILL.
+#[cfg(unix)]
+fn was_killed(status: ExitStatus) -> bool {
+    std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
+}
+
+/// By `TerminateProcess`, to which [`Child::kill`] gives this code; the child itself ends with others.
+#[cfg(windows)]
+fn was_killed(status: ExitStatus) -> bool {
+    status.code() == Some(1)
 }
 
 impl Drop for Victim {

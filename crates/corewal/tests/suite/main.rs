@@ -16,6 +16,7 @@ mod messages;
 mod method;
 mod names;
 mod observe;
+mod one_pass;
 mod reading;
 mod replay;
 mod support;

@@ -158,6 +158,7 @@ pub(crate) fn method(facts: RingFacts, variant: &Variant) -> String {
 
 /// The file of flights, as lines.
 pub(crate) fn flights() -> Result<String, Anything> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/flights-20k.ndjson");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../crates/corewal-stream/data/flights-20k.ndjson");
     Ok(std::fs::read_to_string(path)?)
 }

@@ -6,6 +6,7 @@ use super::figures::{Figure, figures};
 use super::svg::escape;
 use super::table::{COSTS, SHORT, short_values};
 use crate::bench::advice::{Advice, advise};
+use crate::bench::order::{Contest, order, times};
 use crate::bench::record::{Bench, Row};
 
 /// The methods in the order of the legend, with what they are.
@@ -60,6 +61,7 @@ fn write_page(page: &mut String, bench: &Bench) -> std::fmt::Result {
     }
     page.push_str("</dl>");
     write_advice(page, &advise(bench))?;
+    write_order(page, &order(bench))?;
     write_notes(page, bench)?;
     for (index, figure) in figures(bench).into_iter().enumerate() {
         write_figure(page, index, &figure)?;
@@ -85,6 +87,30 @@ fn write_advice(page: &mut String, advice: &[Advice]) -> std::fmt::Result {
         page.push_str("</section>");
     }
     page.push_str("</div>");
+    Ok(())
+}
+
+fn write_order(page: &mut String, contests: &[Contest]) -> std::fmt::Result {
+    if contests.is_empty() {
+        return Ok(());
+    }
+    page.push_str(
+        "<h2 id=\"order\">In which order</h2><p class=\"soft\">4 KiB commits of two ways in the same rounds: how many of the \
+         second for each of the first, with the interval of 95 %. What slows everything for a while cancels out.</p>\
+         <div class=\"scroll\"><table><thead><tr><th>what is compared</th><th>first : second</th>\
+         <th class=\"n\">ratio</th><th>says</th></tr></thead><tbody>",
+    );
+    for it in contests {
+        write!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+            it.question,
+            escape(&it.pair),
+            times(&it.ratio),
+            escape(&it.answer)
+        )?;
+    }
+    page.push_str("</tbody></table></div>");
     Ok(())
 }
 

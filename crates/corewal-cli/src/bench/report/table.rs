@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::bench::advice::{advise, micros};
+use crate::bench::order::{order, times};
 use crate::bench::record::{Bench, Row, Summary};
 use crate::style;
 
@@ -181,6 +182,18 @@ pub(in crate::bench) fn text(out: &mut impl Write, bench: &Bench) -> io::Result<
     writeln!(out)?;
     for it in &bench.notes {
         writeln!(out, "{note}note{note:#} {it}")?;
+    }
+    let contests = order(bench);
+    if !contests.is_empty() {
+        writeln!(
+            out,
+            "{strong}In which order?{strong:#} Commits of the second for one of the first, in the same rounds:"
+        )?;
+    }
+    let width = contests.iter().map(|it| it.pair.len()).max().unwrap_or(0);
+    for it in contests {
+        let (pair, ratio) = (it.pair, times(&it.ratio));
+        writeln!(out, "    {pair:width$}  {ratio:22}  {}", it.answer)?;
     }
     for advice in advise(bench) {
         writeln!(out, "{strong}{}{strong:#} {}", advice.question, advice.answer)?;

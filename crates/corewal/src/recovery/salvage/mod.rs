@@ -58,7 +58,7 @@ use crate::error::{IoFault, RecoverError};
 use crate::layout::Layout;
 use crate::manifests::{self, ManifestWriter};
 use crate::recovery::merge::Merge;
-use crate::recovery::snapshot::{Scan, Snapshot, Sync};
+use crate::recovery::snapshot::{Extent, Scan, Snapshot, Sync};
 use crate::recovery::stream::Selection;
 use crate::recovery::take_lock;
 use crate::{Options, OptionsError};
@@ -196,7 +196,7 @@ enum Verified {
 }
 
 fn verify(layout: &Layout, scan: Scan) -> Result<Verified, RecoverError> {
-    let Some(snapshot) = Snapshot::take(layout, Sync::First, scan)? else {
+    let Some(snapshot) = Snapshot::take(layout, Sync::First, scan, Extent::End)? else {
         return Ok(Verified::Nothing);
     };
     let mut merge = Merge::new(snapshot.streams(layout, Selection::ALL));

@@ -86,6 +86,17 @@ impl Draft {
         Self { payloads: vec![payload], ..self }
     }
 
+    pub(crate) fn entry_count(&self) -> u64 {
+        self.payloads.len() as u64
+    }
+
+    /// What it takes of its segment, in bytes.
+    pub(crate) fn disk_len(&self) -> u64 {
+        let entries = self.payloads.iter().map(|it| ENTRY_HEADER_LEN + padded(it.len()));
+        let len = BATCH_HEADER_LEN + entries.sum::<usize>();
+        len.next_multiple_of(BLOCK as usize) as u64
+    }
+
     fn kind(&self, index: usize) -> Kind {
         let last = index + 1 == self.payloads.len();
         if last && self.flags == BatchFlags::BARRIER { Kind::BARRIER } else { Kind::PUT }

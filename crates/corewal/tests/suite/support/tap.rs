@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) budget: Option<usize>,
     /// Space for files is refused.
     pub(crate) full: bool,
+    /// Bytes that were read from files.
+    pub(crate) read_len: u64,
     /// Reads of files whose name ends so fail.
     pub(crate) unreadable: Option<String>,
     /// What the disk calls its device.
@@ -227,7 +229,9 @@ impl DiskFile for TapFile {
         if unreadable.is_some_and(|end| self.name.ends_with(end)) {
             return Err(io::Error::other("a bad sector"));
         }
-        self.inner.read_at(buf, at)
+        let len = self.inner.read_at(buf, at)?;
+        self.state.lock().unwrap().read_len += len as u64;
+        Ok(len)
     }
 
     fn write_at(&self, buf: &[u8], at: u64) -> io::Result<()> {

@@ -74,7 +74,8 @@ impl Ledger {
     }
 
     /// Whether it is unknown if something was given up.
-    pub(crate) fn may_have_voided(&self) -> bool {
+    #[must_use]
+    pub fn may_have_voided(&self) -> bool {
         self.lives.last().is_some_and(|life| life.voids.iter().any(|void| void.done.is_none()))
     }
 }

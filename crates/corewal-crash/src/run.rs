@@ -1,11 +1,14 @@
 //! A run of the engine on a real disk, recorded.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corewal::{AppendError, Epoch, Kind, Log, Seat, Seq, ShardStats, ShardWriter, Turn};
+use corewal::{
+    AppendError, Epoch, Kind, Log, RecoverError, Seat, Seq, ShardStats, ShardWriter, Turn,
+};
 use corewal_disk::{RealDisk, Recorder, Trace};
 
 use crate::{Ledger, Plan, Rng, check};
@@ -43,6 +46,25 @@ pub struct Events {
     pub vouches: u64,
 }
 
+/// Why there is no run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// The log is wrong, although no power was cut.
+    Log(String),
+    /// The world failed: the disk, or what the engine needs of the machine.
+    World(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(text) | Self::World(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
 /// What the threads of a run share.
 struct Stage {
     plan: Plan,
@@ -69,10 +91,10 @@ impl Run {
     ///
     /// # Errors
     /// What the engine said, or what was wrong although no power was cut.
-    pub fn record(seed: u64, number: u64, base: &Path) -> Result<Self, String> {
+    pub fn record(seed: u64, number: u64, base: &Path) -> Result<Self, RunError> {
         let plan = Plan::of(seed, number);
         let recorder = Recorder::new(Arc::new(RealDisk::new()));
-        recorder.found(base).map_err(|error| error.to_string())?;
+        recorder.found(base).map_err(|error| RunError::World(error.to_string()))?;
         let stage = Stage { plan: plan.clone(), recorder, ledger: Mutex::new(Ledger::new()) };
         let dir = base.join("log");
         let mut events = Events::default();
@@ -92,17 +114,21 @@ impl Run {
 
 impl Stage {
     /// Recovers the log, opens it, writes on all shards at once, and ends as the seed says.
-    fn live(&self, life: u32, dir: &Path) -> Result<Vec<ShardStats>, String> {
+    fn live(&self, life: u32, dir: &Path) -> Result<Vec<ShardStats>, RunError> {
         let shards = self.plan.shards_in(life);
         let disk = Arc::new(self.recorder.clone());
         let options = self.plan.options(dir, disk).shards(shards);
-        let mut recovery = Log::recover(options).map_err(|error| error.to_string())?;
-        let recovered = check::read_log(&mut recovery).map_err(|error| error.to_string())?;
+        let mut recovery = Log::recover(options).map_err(|error| match &error {
+            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => {
+                RunError::Log(error.to_string())
+            }
+            _ => RunError::World(error.to_string()),
+        })?;
+        let wrong = |error: &dyn fmt::Display| RunError::Log(format!("life {life}: {error}"));
+        let recovered = check::read_log(&mut recovery).map_err(|error| wrong(&error))?;
         let at = self.after(0);
-        self.ledger()
-            .recovered(at, &recovered)
-            .map_err(|error| format!("life {life}: {error}; {:?}", recovery.report()))?;
-        let mut log = recovery.open().map_err(|error| error.to_string())?;
+        self.ledger().recovered(at, &recovered).map_err(|error| wrong(&error))?;
+        let mut log = recovery.open().map_err(|error| RunError::World(error.to_string()))?;
         let at = self.after(0);
         self.ledger().opened(at, log.incarnation(), shards);
         let seats = log.take_seats();
@@ -130,10 +156,11 @@ impl Stage {
                     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                 })
                 .collect::<Result<Vec<ShardStats>, String>>()
-        })?;
+        })
+        .map_err(RunError::World)?;
         self.note_committed(&log);
         if rng.chance(60) {
-            log.close().map_err(|error| error.to_string())?;
+            log.close().map_err(|error| RunError::World(error.to_string()))?;
         }
         Ok(stats)
     }

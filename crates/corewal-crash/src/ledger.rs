@@ -352,7 +352,8 @@ impl Ledger {
     }
 
     /// What the last recovery delivered, in order.
-    pub(crate) fn kept(&self) -> Vec<&Item> {
+    #[must_use]
+    pub fn kept(&self) -> Vec<&Item> {
         let kept = self.lives.last().into_iter().flat_map(|life| life.kept.values());
         let mut items: Vec<&Item> = kept.flat_map(|items| items.iter()).collect();
         items.sort_unstable_by_key(|item| item.stamp);
@@ -360,7 +361,8 @@ impl Ledger {
     }
 
     /// The seq of the entry that is `back` entries from the last one that was given out or recovered.
-    pub(crate) fn seq_back(&self, shard: ShardId, back: usize) -> Seq {
+    #[must_use]
+    pub fn seq_back(&self, shard: ShardId, back: usize) -> Seq {
         let Some(life) = self.lives.last() else { return Seq(0) };
         let kept = life.kept.get(&shard).into_iter().flat_map(|kept| kept.iter());
         let given = life.given.get(&shard).into_iter().flatten();
