@@ -46,8 +46,12 @@ pub(crate) struct Tuning {
     #[arg(long, value_enum, value_name = "WHICH", default_value = "auto")]
     engine: EngineName,
 
-    /// How a batch becomes durable: a write with RWF_DSYNC, an fdatasync after the write, or one linked to it
-    #[arg(long, value_enum, value_name = "WHICH", default_value = "dsync")]
+    /// How a batch becomes durable: a write with RWF_DSYNC, an fdatasync after the write, one linked to it, or the
+    /// fastest of them here
+    ///
+    /// `auto` begins with `dsync`, measures for a moment beside the log when nothing is in flight, takes the answer up with
+    /// the next segment, and remembers it in the log's directory. Remove `SYNC-METHOD` there to forget it.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "auto")]
     sync_method: SyncName,
 
     /// Size of a segment file
@@ -68,6 +72,7 @@ enum EngineName {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum SyncName {
+    Auto,
     Dsync,
     AfterWrite,
     Linked,
@@ -110,6 +115,7 @@ impl Tuning {
             EngineName::Blocking => Engine::Blocking,
         });
         options.sync_method(match self.sync_method {
+            SyncName::Auto => SyncMethod::Auto,
             SyncName::Dsync => SyncMethod::Dsync,
             SyncName::AfterWrite => SyncMethod::AfterWrite,
             SyncName::Linked => SyncMethod::Linked,

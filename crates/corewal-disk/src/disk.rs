@@ -87,6 +87,16 @@ pub trait Disk: Send + Sync + fmt::Debug {
         Ok(false)
     }
 
+    /// The device that `dir` is on, for comparing; `None` where it has none that anything could be learned about by
+    /// measuring: a simulated disk, a platform that does not tell.
+    ///
+    /// # Errors
+    /// Those of stat(2), statfs(2) and uname(2).
+    fn device(&self, dir: &Path) -> io::Result<Option<DeviceId>> {
+        let _ = dir;
+        Ok(None)
+    }
+
     /// Whether what is made durable stays.
     fn keeps(&self) -> Keeps {
         Keeps::Durable
@@ -211,6 +221,31 @@ pub enum Access {
     },
     /// Through the page cache.
     Buffered,
+}
+
+/// What tells a device from others, together with what else decides how fast it is: its numbers, the kind of its file
+/// system, and the release of the kernel, as one line of text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceId(String);
+
+impl DeviceId {
+    /// An identity; control characters become spaces. For tenants of [`Disk`].
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.replace(char::is_control, " "))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// What a disk keeps of what was written to it.

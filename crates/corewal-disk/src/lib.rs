@@ -26,13 +26,14 @@ mod record;
 mod ring;
 pub mod sim;
 mod sys;
+pub mod trial;
 #[cfg(target_os = "linux")]
 mod uring;
 
 pub use alarm::Alarm;
 pub use block::{BLOCK_ALIGN, Block};
 pub use clock::process_cpu_time;
-pub use disk::{Access, Disk, DiskFile, Entry, EntryType, File, Held, Keeps, Lock, Open};
+pub use disk::{Access, DeviceId, Disk, DiskFile, Entry, EntryType, File, Held, Keeps, Lock, Open};
 pub use futex::Futex;
 pub use null::NullDisk;
 pub use real::RealDisk;

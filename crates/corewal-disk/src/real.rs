@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::blocking::BlockingRing;
 use crate::{
-    Access, Disk, DiskFile, Engine, Entry, EntryType, File, Held, Lock, Open, Ring, RingConfig, sys,
+    Access, DeviceId, Disk, DiskFile, Engine, Entry, EntryType, File, Held, Lock, Open, Ring,
+    RingConfig, sys,
 };
 
 /// As much of a lock file as is taken for the holder's text, in bytes.
@@ -115,6 +116,10 @@ impl Disk for RealDisk {
 
     fn is_copy_on_write(&self, dir: &Path) -> io::Result<bool> {
         sys::is_copy_on_write(dir)
+    }
+
+    fn device(&self, dir: &Path) -> io::Result<Option<DeviceId>> {
+        sys::device(dir)
     }
 
     fn now(&self) -> Duration {

@@ -1,21 +1,20 @@
-//! Which way a log should take in a directory: measured for a bounded time, on files outside of the log's own.
+//! Which way to commit is fastest in a directory: measured for a bounded time, on files of the probe's own.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use corewal_disk::Disk;
 
 use crate::cell::{Cell, Method, Way};
+use crate::contest::{Contest, Standing};
 use crate::median::Median;
-use crate::probe::{Limits, Probe};
+use crate::probe::Probe;
 
 /// Length of the file, in bytes: short, so that preparing it disturbs little.
 const FILE_LEN: u64 = 8 << 20;
-/// With fewer rounds there is no interval.
-const ROUNDS: u32 = 7;
 /// Commits in flight of a busy shard.
 const BUSY_DEPTH: u32 = 4;
 
@@ -53,7 +52,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// What was measured of a candidate.
+/// What was measured of a candidate, over the rounds of a [`Contest`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
     /// Which.
@@ -78,8 +77,8 @@ pub struct Choice {
     pub refused: Option<String>,
 }
 
-/// Measures the candidates in `dir` for about `time`, interleaved, and chooses. Blocks that long: call it on a thread
-/// of its own beside a log. The file is `corewal-probe-*`, and removed in the end.
+/// Measures the candidates in `dir` for about `time`, interleaved, and chooses. Blocks that long. The file is
+/// `corewal-probe-*`, and removed in the end.
 ///
 /// # Errors
 /// Those of the file system; `Interrupted` if `stop` was set before enough was measured; `Unsupported` where the
@@ -90,61 +89,20 @@ pub fn choose(
     time: Duration,
     stop: &AtomicBool,
 ) -> io::Result<Choice> {
-    let mut probe = Probe::new(disk, dir, FILE_LEN);
-    let mut entrants = enter(1, &Candidate::LONE);
-    entrants.extend(enter(BUSY_DEPTH, &Candidate::BUSY));
-    let measurements = entrants.len() as f64 * f64::from(ROUNDS);
-    let limits = Limits { time: time.div_f64(measurements), stop: Some(stop) };
-    let mut refused = None;
-    for round in 0..ROUNDS {
-        let mut failed = Vec::new();
-        for (index, entrant) in entrants.iter_mut().enumerate() {
-            match probe.measure(&entrant.cell, &limits) {
-                Ok(measured) => entrant.commits_per_s.push(measured.commits_per_s()),
-                // In the first round that is a fact about the machine, later a fault.
-                Err(error) if round == 0 && entrant.cell.way == Way::Uring => {
-                    refused = Some(error.to_string());
-                    failed.push(index);
-                }
-                Err(error) => return Err(error),
-            }
-            if stop.load(Ordering::Relaxed) {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-        }
-        for index in failed.into_iter().rev() {
-            entrants.remove(index);
-        }
-    }
-    let evidence: Vec<Evidence> = entrants.iter().map(Entrant::evidence).collect();
+    let lone = Candidate::LONE.iter().map(|it| Cell::new(it.way, it.method));
+    let busy = Candidate::BUSY.iter();
+    let busy = busy.map(|it| Cell { depth: BUSY_DEPTH, ..Cell::new(it.way, it.method) });
+    let cells: Vec<Cell> = lone.chain(busy).collect();
+    let piece = time.div_f64(cells.len() as f64 * f64::from(Contest::ROUNDS));
+    let mut contest = Contest::new(Probe::new(disk, dir, FILE_LEN), cells, piece);
+    while contest.step(stop)? == Standing::Open {}
+    let evidence = contest.evidence();
     let lone = best(evidence.iter().filter(|it| it.depth == 1));
     let Some(lone) = lone else {
         unreachable!("calls can be had everywhere, or measuring them failed")
     };
     let busy = best(evidence.iter().filter(|it| it.depth > 1)).unwrap_or(lone);
-    Ok(Choice { lone, busy, evidence, refused })
-}
-
-struct Entrant {
-    candidate: Candidate,
-    cell: Cell,
-    commits_per_s: Vec<f64>,
-}
-
-impl Entrant {
-    fn evidence(&self) -> Evidence {
-        let (candidate, depth) = (self.candidate, self.cell.depth);
-        Evidence { candidate, depth, commits_per_s: Median::of(&self.commits_per_s) }
-    }
-}
-
-fn enter(depth: u32, candidates: &[Candidate]) -> Vec<Entrant> {
-    let entrant = |candidate: &Candidate| Entrant {
-        candidate: *candidate,
-        cell: Cell { depth, ..Cell::new(candidate.way, candidate.method) },
-        commits_per_s: Vec::new(),
-    };
-    candidates.iter().map(entrant).collect()
+    Ok(Choice { lone, busy, evidence, refused: contest.refused().map(str::to_owned) })
 }
 
 /// The first, unless others are certainly faster: then the fastest of those.

@@ -19,16 +19,22 @@ pub(crate) struct Files<'a> {
     dir: PathBuf,
     /// Length of each, in bytes.
     len: u64,
-    /// Tells the files of two probes of a process apart.
-    number: u64,
+    /// What their names begin with.
+    prefix: String,
     made: HashMap<PathBuf, FileState>,
 }
 
 impl<'a> Files<'a> {
     pub(crate) fn new(disk: &'a dyn Disk, dir: &Path, len: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        // Tells the files of two probes apart, also of two processes.
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Self { disk, dir: dir.to_owned(), len, number, made: HashMap::new() }
+        let prefix = format!("corewal-probe-{}-{number}-", std::process::id());
+        Self { disk, dir: dir.to_owned(), len, prefix, made: HashMap::new() }
+    }
+
+    pub(crate) fn rename(&mut self, prefix: &str) {
+        prefix.clone_into(&mut self.prefix);
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -40,9 +46,8 @@ impl<'a> Files<'a> {
     /// # Errors
     /// Those of the file system; `Unsupported` if it has no direct I/O and the cell wants it.
     pub(crate) fn open(&mut self, cell: &Cell, shard: u16) -> io::Result<File> {
-        let (process, number) = (std::process::id(), self.number);
         let [access, state] = [cell.access.name(), cell.state.name()];
-        let name = format!("corewal-probe-{process}-{number}-{access}-{state}-{shard}");
+        let name = format!("{}{access}-{state}-{shard}", self.prefix);
         let name = self.dir.join(name);
         if cell.state != FileState::ZeroFilled || !self.made.contains_key(&name) {
             self.disk.remove(&name)?;

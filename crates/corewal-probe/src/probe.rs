@@ -143,6 +143,14 @@ impl<'a> Probe<'a> {
         Self { punts: PuntCounter::open(), ..self }
     }
 
+    /// The same, with files whose names begin with `prefix`, instead of `corewal-probe-`, the process and a number: for
+    /// a caller who alone measures in the directory, and who knows what was left there by a process that was killed.
+    #[must_use]
+    pub fn named(mut self, prefix: &str) -> Self {
+        self.files.rename(prefix);
+        self
+    }
+
     /// Why requests to io_uring's workers are not counted, if they are not.
     #[must_use]
     pub fn punts_refusal(&self) -> Option<&str> {

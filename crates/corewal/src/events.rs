@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use corewal_disk::RingFacts;
-use corewal_format::{Epoch, Incarnation, ShardId};
+use corewal_format::{Epoch, Incarnation, SegmentNumber, ShardId};
 
 use crate::access::SegmentAccess;
 use crate::error::{Damage, Failure, IoFault};
 use crate::keep::{Piece, Released};
+use crate::method::{Method, SyncReason};
 use crate::recovery::Report;
 
 #[cfg(feature = "tracing")]
@@ -74,6 +75,25 @@ pub(crate) fn rotated(shard: ShardId, full: &Piece) {
         last_seq = full.last_seq.0,
         last_epoch = full.last_epoch.0,
         "segment is full"
+    );
+}
+
+pub(crate) fn measured(dir: &Path, method: Method, reason: &SyncReason) {
+    tell!(info, dir = %dir.display(), method = method.name(), %reason, "sync method");
+}
+
+pub(crate) fn not_remembered(dir: &Path, fault: &IoFault) {
+    tell!(warn, dir = %dir.display(), %fault, "sync method not remembered");
+}
+
+pub(crate) fn method_switched(shard: ShardId, segment: SegmentNumber, from: Method, to: Method) {
+    tell!(
+        info,
+        shard = shard.0,
+        segment = segment.0,
+        from = from.name(),
+        to = to.name(),
+        "sync method switched"
     );
 }
 

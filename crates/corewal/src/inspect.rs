@@ -39,6 +39,7 @@ use crate::Options;
 use crate::error::{IoFault, RecoverError};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
+use crate::method;
 use crate::recovery::{
     Cursor, Extent, Opened, Scan, ShardStream, Span, Step, Walker, judged, open_segment,
 };
@@ -49,6 +50,7 @@ pub use corewal_format::{
 };
 
 pub use self::shape::{SegmentShape, Shape};
+pub use crate::method::Remembered;
 pub use crate::recovery::Report;
 pub use crate::survey::{
     Content, Finding, Gap, HeaderCopy, Proof, Stretch, Survey, SurveyedRun, SurveyedSegment,
@@ -66,6 +68,7 @@ pub struct Inspection {
     report: Option<Report>,
     segments: Vec<SegmentFacts>,
     damage: Vec<RecoverError>,
+    remembered: Option<Remembered>,
     foreign: Vec<PathBuf>,
 }
 
@@ -127,6 +130,25 @@ pub fn manifest(options: &Options) -> Result<Option<Manifest>, RecoverError> {
     })
 }
 
+/// What was measured of the device when the log in the options' directory was open, and is remembered for the next
+/// opening with [`SyncMethod::Auto`](crate::SyncMethod::Auto); none if nothing was, or the file does not verify.
+///
+/// ```
+/// use corewal::{Options, inspect};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// match inspect::remembered(&Options::new(dir)) {
+///     Some(answer) => println!("{:?} is fastest on {}", answer.method, answer.device),
+///     None => println!("nothing is known of the device"),
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[must_use]
+pub fn remembered(options: &Options) -> Option<Remembered> {
+    method::load(&Layout { disk: options.disk.clone(), dir: options.dir.clone() })
+}
+
 impl Inspection {
     /// Reads the whole log. Of the options, the directory and the disk count.
     ///
@@ -153,12 +175,13 @@ impl Inspection {
 
     fn attempt(layout: Layout) -> Result<Self, RecoverError> {
         let mut inspection = Self {
-            layout,
             manifest: None,
             report: None,
             segments: Vec::new(),
             damage: Vec::new(),
+            remembered: method::load(&layout),
             foreign: Vec::new(),
+            layout,
         };
         let layout = &inspection.layout;
         let listing = match judged(layout, Scan::AtOnce, Extent::Whole) {
@@ -208,6 +231,12 @@ impl Inspection {
     #[must_use]
     pub fn damage(&self) -> &[RecoverError] {
         &self.damage
+    }
+
+    /// What is remembered of the device; see [`remembered`].
+    #[must_use]
+    pub fn remembered(&self) -> Option<&Remembered> {
+        self.remembered.as_ref()
     }
 
     /// What lies in the directory and does not belong to a log.

@@ -11,6 +11,13 @@ use corewal_format::{
 
 use crate::error::{Doing, IoFault};
 
+/// The answer of a measurement of the device. No recovery looks at it.
+const METHOD_NAME: &str = "SYNC-METHOD";
+/// The same while it is written.
+const METHOD_NEXT_NAME: &str = "SYNC-METHOD-next";
+/// What the names of files begin with that are there to be measured with.
+pub(crate) const PROBE_PREFIX: &str = "PROBE-";
+
 /// The directory of a log, and the disk that it is on.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -23,6 +30,8 @@ pub(crate) struct Layout {
 pub(crate) struct Listing {
     /// Every shard's folder with its segments, both in order.
     pub(crate) shards: Vec<(ShardId, Vec<SegmentNumber>)>,
+    /// Files of a measurement that is going on, or was broken off.
+    pub(crate) probes: Vec<PathBuf>,
     /// What does not belong to a log. It is left alone.
     pub(crate) foreign: Vec<PathBuf>,
 }
@@ -50,6 +59,14 @@ impl Layout {
         self.dir.join(MANIFEST_NEXT_NAME)
     }
 
+    pub(crate) fn method(&self) -> PathBuf {
+        self.dir.join(METHOD_NAME)
+    }
+
+    pub(crate) fn method_next(&self) -> PathBuf {
+        self.dir.join(METHOD_NEXT_NAME)
+    }
+
     pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
         self.dir.join(ShardName(shard).to_string())
     }
@@ -68,6 +85,9 @@ impl Layout {
                     listing.shards.push((shard, segments));
                 }
                 (EntryType::File, _) if is_log_file(&entry.name) => {}
+                (EntryType::File, _) if entry.name.starts_with(PROBE_PREFIX) => {
+                    listing.probes.push(self.dir.join(entry.name));
+                }
                 _ => listing.foreign.push(self.dir.join(entry.name)),
             }
         }
@@ -99,6 +119,7 @@ impl Layout {
 }
 
 fn is_log_file(name: &str) -> bool {
-    [LOCK_NAME, MANIFEST_NEXT_NAME, manifest_name(Generation(0)), manifest_name(Generation(1))]
-        .contains(&name)
+    let manifests = [manifest_name(Generation(0)), manifest_name(Generation(1))];
+    let others = [LOCK_NAME, MANIFEST_NEXT_NAME, METHOD_NAME, METHOD_NEXT_NAME];
+    manifests.contains(&name) || others.contains(&name)
 }

@@ -77,6 +77,9 @@
 //! | `fallback` | warn | a writer sat down, without io_uring | `shard`, `engine`, `reason` |
 //! | `buffered` | warn | a writer sat down, and direct I/O was wished for and cannot be had | `shard`, `access` |
 //! | `segment is full` | debug | a segment is full and durable to its end | `shard`, `segment`, `last_seq`, `last_epoch` |
+//! | `sync method` | info | the device was measured, or could not be, or was measured by an earlier opening | `dir`, `method`, `reason` |
+//! | `sync method switched` | info | a segment begins with another method | `shard`, `segment`, `from`, `to` |
+//! | `sync method not remembered` | warn | the answer of a measurement could not be written | `dir`, `fault` |
 //! | `preparing failed` | warn | no segment can be prepared, for the first time in a row | `shard`, `fault` |
 //! | `checkpoint` | info | a checkpoint is durable | `epoch`, `segments`, `spared` |
 //! | `failure` | error | a shard has failed; once | `shard`, `cause` |
@@ -104,6 +107,7 @@ mod layout;
 mod log;
 mod manifests;
 mod meter;
+mod method;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(all(test, loom))]
@@ -139,6 +143,7 @@ pub use keep::{
     StateMark,
 };
 pub use log::{Capabilities, CloseError, CloseReport, Log, Standing};
+pub use method::{SyncReason, SyncSpeed};
 #[cfg(feature = "toml")]
 pub use options::TomlError;
 pub use options::{AccessWish, Options, OptionsError, Policy, Preparing, SyncMethod};

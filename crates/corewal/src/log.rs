@@ -14,6 +14,7 @@ use crate::error::{EpochError, Failure, IoFault, RecoverError, TailError, WaitEr
 use crate::events;
 use crate::keep::hooks;
 use crate::layout::Layout;
+use crate::method::{self, SyncReason};
 use crate::observers::Observers;
 use crate::options::Preparing;
 use crate::prepare::{self, Progress};
@@ -53,7 +54,7 @@ pub struct Log {
     /// The writers that the log has started.
     writers: Vec<Started>,
     observers: Observers,
-    /// The preparer, and the one that calls hooks.
+    /// The preparer, the one that measures the device, and the one that calls hooks.
     threads: Vec<JoinHandle<()>>,
     report: Report,
     #[cfg(feature = "metrics")]
@@ -85,8 +86,13 @@ pub struct Capabilities {
     pub access: Vec<(ShardId, Option<SegmentAccess>)>,
     /// The file system writes every block to a new place, so segments are not filled ahead.
     pub copy_on_write: bool,
-    /// How batches become durable.
+    /// How the batches become durable of segments that begin from now on; never [`SyncMethod::Auto`].
     pub sync_method: SyncMethod,
+    /// Why.
+    pub sync_reason: SyncReason,
+    /// How those become durable of the segment that each shard is writing; none before its first batch. Where it differs
+    /// from `sync_method`, the shard switches when it begins its next segment.
+    pub sync_methods: Vec<(ShardId, Option<SyncMethod>)>,
     /// Memory of one shard's blocks, in bytes.
     pub shard_memory: usize,
 }
@@ -225,12 +231,18 @@ impl Log {
                     shared.shards.iter().map(|shard| &shard.segments)
                 });
             }));
+            if shared.methods.is_pending() {
+                threads.push(start("corewal-probe", method::run));
+            }
             if shared.options.hooks.want_thread() {
                 threads.push(start("corewal-hooks", hooks::run));
             }
         }
         let (writers, observers) = (Vec::new(), Observers::default());
         events::opened(&shared.options.dir, shared.incarnation, shared.shards.len(), &report);
+        if let (method, reason @ SyncReason::Remembered(_)) = shared.methods.report() {
+            events::measured(&shared.options.dir, method, &reason);
+        }
         Self {
             shared,
             seats,
@@ -427,6 +439,8 @@ impl Log {
     /// What the log runs on.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
+        let (method, sync_reason) = self.shared.methods.report();
+        let shards = self.shared.shards.iter();
         Capabilities {
             rings: self.shared.shards.iter().map(|it| (it.shard, it.desk().ring.clone())).collect(),
             pinned: self
@@ -438,9 +452,37 @@ impl Log {
             keeps: self.shared.options.disk.keeps(),
             access: self.shared.shards.iter().map(|it| (it.shard, it.segments.access())).collect(),
             copy_on_write: !self.shared.recipe.zero_fill,
-            sync_method: self.shared.options.effective_sync_method(),
+            sync_method: method.into(),
+            sync_reason,
+            sync_methods: shards.map(|it| (it.shard, it.meter.sync_method())).collect(),
             shard_memory: self.shared.options.shard_memory(),
         }
+    }
+
+    /// From its next segment on, each shard makes batches durable by `method`, until the log is closed or this is called
+    /// again. [`SyncMethod::Auto`] takes what was measured, and [`SyncMethod::Dsync`] if nothing was. Changes nothing
+    /// under another policy than [`Policy::EveryBatch`](crate::Policy::EveryBatch).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, SyncMethod};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let options = Options::new(dir.path().join("log")).sync_method(SyncMethod::Dsync);
+    /// let mut log = Log::recover(options)?.open()?;
+    /// let mut writer = log.take_seats().remove(0).sit()?;
+    /// let stamp = writer.append_bytes(Kind::PUT, b"an event")?;
+    /// writer.wait(stamp)?;
+    /// log.switch_sync_method(SyncMethod::AfterWrite);
+    /// let capabilities = log.capabilities();
+    /// assert_eq!(capabilities.sync_method, SyncMethod::AfterWrite);
+    /// // The segment that is being written goes on as it was begun.
+    /// assert_eq!(capabilities.sync_methods[0].1, Some(SyncMethod::Dsync));
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn switch_sync_method(&self, method: SyncMethod) {
+        self.shared.methods.ask(method);
     }
 
     /// Each shard's counters. Read beside its writer, which is not held up.
@@ -535,6 +577,8 @@ impl Log {
     }
 
     fn stop_threads(&mut self) {
+        self.shared.methods.stop();
+        self.shared.probe_bell.stop();
         self.shared.bell.stop();
         self.shared.hook_bell.stop();
         self.shared.shards.iter().for_each(|shard| shard.segments.interrupt());

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::SyncMethod;
+use crate::method::Method;
+
 /// A number that one thread at a time changes.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(AtomicU64);
@@ -112,6 +115,9 @@ pub(crate) struct Meter {
     pub(crate) max_in_flight: Tally,
     pub(crate) unvouched: Tally,
     pub(crate) ring_calls: Tally,
+    /// The code of the method of the last batch's segment; 0 before the first.
+    pub(crate) method: Tally,
+    pub(crate) method_switches: Tally,
     /// When the open epoch began, in nanoseconds since `start`.
     epoch_since_ns: Tally,
     pub(crate) commit_latency: Cells,
@@ -140,6 +146,8 @@ impl Default for Meter {
             max_in_flight: Tally::default(),
             unvouched: Tally::default(),
             ring_calls: Tally::default(),
+            method: Tally::default(),
+            method_switches: Tally::default(),
             epoch_since_ns: Tally::default(),
             commit_latency: Cells::default(),
             sync_latency: Cells::default(),
@@ -159,6 +167,11 @@ impl Meter {
     /// Another epoch is open.
     pub(crate) fn begin_epoch(&self) {
         self.epoch_since_ns.set(u64::try_from(self.now().as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Of the last batch's segment.
+    pub(crate) fn sync_method(&self) -> Option<SyncMethod> {
+        Method::of_code(self.method.read()).map(SyncMethod::from)
     }
 
     pub(crate) fn epoch_age(&self) -> Duration {

@@ -20,7 +20,7 @@ type Counts = std::collections::BTreeMap<u64, u64>;
 
 type Counter = (&'static str, Unit, &'static str, fn(&ShardStats) -> u64);
 
-const COUNTERS: [Counter; 14] = [
+const COUNTERS: [Counter; 15] = [
     ("corewal_entries_total", Unit::Count, "entries appended", |it| it.entries),
     ("corewal_durable_entries_total", Unit::Count, "entries behind the frontier", |it| {
         it.durable_entries
@@ -46,6 +46,9 @@ const COUNTERS: [Counter; 14] = [
     ),
     ("corewal_recycled_files_total", Unit::Count, "files used again", |it| it.recycled),
     ("corewal_ring_calls_total", Unit::Count, "system calls of the ring", |it| it.ring_calls),
+    ("corewal_method_switches_total", Unit::Count, "changes of the sync method", |it| {
+        it.method_switches
+    }),
 ];
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
@@ -116,6 +119,7 @@ impl Log {
     /// | `corewal_unfilled_segments_total` | | |
     /// | `corewal_recycled_files_total` | | |
     /// | `corewal_ring_calls_total` | | |
+    /// | `corewal_method_switches_total` | | |
     ///
     /// Of the log as a whole there are two gauges: `corewal_committed_epoch`, and `corewal_keeps_nothing`, which is 1
     /// where the disk is a [`NullDisk`](crate::NullDisk).

@@ -157,6 +157,11 @@ impl SegmentQueue {
         self.ready_len.load(Ordering::Acquire)
     }
 
+    /// Whether so many segments are ready: nothing is being prepared.
+    pub(crate) fn is_stocked(&self, count: usize) -> bool {
+        self.lock().ready.len() >= count
+    }
+
     /// Why there is nothing, if the last preparing failed.
     pub(crate) fn fault(&self) -> Option<IoFault> {
         self.lock().fault.clone()

@@ -13,6 +13,7 @@ use crate::frontier::Frontier;
 use crate::keep::{Kept, Piece};
 use crate::manifests::ManifestWriter;
 use crate::meter::Meter;
+use crate::method::Methods;
 use crate::prepare::{Bell, Recipe, SegmentQueue};
 use crate::producer::Pinned;
 use crate::recovery::LastBatch;
@@ -29,6 +30,10 @@ pub(crate) struct Shared {
     pub(crate) incarnation: Incarnation,
     pub(crate) recipe: Recipe,
     pub(crate) bell: Bell,
+    /// How segments are written that begin from now on.
+    pub(crate) methods: Methods,
+    /// Wakes and stops the thread that measures the device.
+    pub(crate) probe_bell: Bell,
     pub(crate) epochs: EpochBoard,
     /// Whoever changes what the manifest says holds it from reading the last one until the next is durable.
     pub(crate) manifests: Mutex<ManifestWriter>,

@@ -50,6 +50,8 @@ pub struct ShardStats {
     pub unvouched: u64,
     /// `io_uring_enter` calls, or system calls of the synchronous engine.
     pub ring_calls: u64,
+    /// How often a segment was begun with another [`SyncMethod`](crate::SyncMethod) than the one before.
+    pub method_switches: u64,
     /// How long the shard's open epoch has been open.
     pub epoch_age: Duration,
 }
@@ -76,6 +78,7 @@ impl ShardStats {
             max_in_flight: meter.max_in_flight.read(),
             unvouched: meter.unvouched.read(),
             ring_calls: meter.ring_calls.read(),
+            method_switches: meter.method_switches.read(),
             epoch_age: meter.epoch_age(),
         }
     }

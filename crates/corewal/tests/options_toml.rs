@@ -56,7 +56,7 @@ fn every_option_comes_back_as_it_was() {
         let written = unusual().policy(policy).to_toml();
         assert_eq!(Options::from_toml(&written).unwrap().to_toml(), written);
     }
-    for method in [SyncMethod::Dsync, SyncMethod::AfterWrite] {
+    for method in [SyncMethod::Auto, SyncMethod::Dsync, SyncMethod::AfterWrite] {
         let written = unusual().sync_method(method).to_toml();
         assert_eq!(Options::from_toml(&written).unwrap().to_toml(), written);
     }

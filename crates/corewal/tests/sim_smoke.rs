@@ -279,6 +279,17 @@ fn a_place_that_cannot_be_read_is_no_end() {
     assert!(refused > 100 && read > 100, "{refused} {read}");
 }
 
+/// A simulated disk names no device, so nothing is measured: not an operation more, not one in another order.
+#[test]
+fn auto_measures_nothing_on_a_simulated_disk() {
+    let run = |method| {
+        let disk = Arc::new(SimDisk::new(7));
+        live(&disk, method, 12, &mut Ledger::default()).unwrap();
+        disk.trace().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(run(SyncMethod::Auto), run(SyncMethod::Dsync));
+}
+
 /// One seed, one history; but for the random id of the log, which has no influence.
 #[test]
 fn the_same_seed_gives_the_same_trace() {

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use corewal::inspect::Remembered;
 use corewal_disk::{Disk, Engine, RealDisk, RingConfig, RingFacts};
 use corewal_probe::{Choice, Way};
 
 use super::Finding;
+use crate::inspect::remembered_text;
 use crate::machine::{Machine, field, read, size};
 
 /// Blocks of a ring as a shard has it by default.
@@ -301,6 +303,18 @@ pub(super) fn chosen(choice: &Choice) -> Finding {
         _ => "see --engine and --sync-method; `corewal bench` measures longer",
     };
     Finding::note(subject, fact, advice)
+}
+
+/// What the log in this directory goes by.
+pub(super) fn remembered(answer: &Remembered, dir: &Path) -> Finding {
+    let subject = "log's sync method";
+    let here = RealDisk::new().device(dir).ok().flatten();
+    let fact = remembered_text(answer);
+    if here.is_some_and(|it| it.as_str() == answer.device) {
+        return Finding::good(subject, fact);
+    }
+    let fact = format!("{fact}; that is not this device and kernel");
+    Finding::note(subject, fact, "nothing to do: the next opening measures again")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use clap::Args;
+use corewal::{Options, inspect};
 use corewal_disk::RealDisk;
 use corewal_probe::{Choice, choose};
 use serde::Serialize;
@@ -113,6 +114,8 @@ impl Doctor {
             },
         };
         findings.extend(choice.as_ref().map(checks::chosen));
+        let remembered = inspect::remembered(&Options::new(dir));
+        findings.extend(remembered.as_ref().map(|it| checks::remembered(it, dir)));
         let mut out = BufWriter::new(style::stdout());
         let shown = match self.json {
             true => show_json(&mut out, &machine, &findings, choice.as_ref()),

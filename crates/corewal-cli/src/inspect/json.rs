@@ -4,7 +4,7 @@ use std::io::Write;
 
 use base64::Engine as _;
 use corewal::inspect::{
-    Batch, BatchFlags, Inspection, Manifest, Run, SegmentFacts, ShardRecord, VoidCause,
+    Batch, BatchFlags, Inspection, Manifest, Remembered, Run, SegmentFacts, ShardRecord, VoidCause,
 };
 use corewal::{Kind, RecoverError, Report, RunEnd};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ pub(super) fn show(
         ("manifest", inspection.manifest().map_or(Value::Null, manifest)),
         ("found", inspection.report().map_or(Value::Null, found)),
         ("segments", inspection.segments().iter().map(segment).collect()),
+        ("sync_method", inspection.remembered().map_or(Value::Null, remembered)),
         ("foreign", foreign.collect()),
         ("damage", inspection.damage().iter().map(damage).collect()),
     ];
@@ -163,6 +164,22 @@ fn segment(it: &SegmentFacts) -> Value {
         "block_bytes": header.map(|header| header.block_len),
         "schema": header.map(|header| header.schema.0),
         "unreadable": it.header.as_ref().err().map(ToString::to_string),
+    })
+}
+
+fn remembered(it: &Remembered) -> Value {
+    let speeds = it.speeds.iter().map(|speed| {
+        json!({
+            "method": speed.method.to_string(),
+            "lone_per_s": speed.lone_per_s,
+            "busy_per_s": speed.busy_per_s,
+        })
+    });
+    json!({
+        "method": it.method.to_string(),
+        "device": it.device,
+        "depth": it.depth,
+        "speeds": speeds.collect::<Value>(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use corewal::inspect::{Batch, BatchFlags, Inspection, Manifest, SegmentFacts, ShardRecord};
 use corewal::{RecoverError, RunEnd};
 
-use crate::inspect::{Broken, Detail, state_name};
+use crate::inspect::{Broken, Detail, remembered_text, state_name};
 use crate::payload::{kind_text, write_escaped};
 
 /// Bytes of a payload that are shown.
@@ -26,6 +26,9 @@ pub(super) fn show(
         "shard", "segment", "state", "bytes", "batches", "entries", "in batches", "seqs", "epochs"
     )?;
     inspection.segments().iter().try_for_each(|segment| show_segment(out, segment))?;
+    if let Some(answer) = inspection.remembered() {
+        writeln!(out, "sync method: {}", remembered_text(answer))?;
+    }
     for path in inspection.foreign() {
         writeln!(out, "not of a log: {}", path.display())?;
     }

@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::{Access, BLOCK_ALIGN, Open};
+use crate::{Access, BLOCK_ALIGN, DeviceId, Open};
 
 /// The alignment for direct I/O when the kernel does not say: a page, enough for any device with
 /// sectors of at most 4 KiB.
@@ -135,6 +135,12 @@ const COPY_ON_WRITE: [u32; 3] = [
 
 /// Whether `dir` is on a file system that writes every block to a new place.
 pub(crate) fn is_copy_on_write(dir: &Path) -> io::Result<bool> {
+    let kind = file_system_kind(dir)?;
+    Ok(COPY_ON_WRITE.iter().any(|&magic| i128::from(magic) == kind))
+}
+
+/// The `f_type` of statfs(2).
+fn file_system_kind(dir: &Path) -> io::Result<i128> {
     let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes())?;
     let mut facts = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: `path` is a C string, and `facts` is a place for one `statfs`.
@@ -144,7 +150,30 @@ pub(crate) fn is_copy_on_write(dir: &Path) -> io::Result<bool> {
     }
     // SAFETY: plain integers, for which zeros are valid, and the kernel filled them in.
     let facts = unsafe { facts.assume_init() };
-    Ok(COPY_ON_WRITE.iter().any(|&magic| i128::from(magic) == i128::from(facts.f_type)))
+    Ok(i128::from(facts.f_type))
+}
+
+/// `8:1 file system 0xef53 kernel 6.8.0`: the numbers of the device (stat(2)), the kind of the file system, and the
+/// release of the kernel, which decides how a write becomes durable as much as they do.
+pub(crate) fn device(dir: &Path) -> io::Result<Option<DeviceId>> {
+    let number = fs::metadata(dir)?.dev();
+    let (major, minor) = (libc::major(number), libc::minor(number));
+    let (kind, release) = (file_system_kind(dir)?, kernel_release()?);
+    Ok(Some(DeviceId::new(&format!("{major}:{minor} file system {kind:#x} kernel {release}"))))
+}
+
+/// uname(2).
+fn kernel_release() -> io::Result<String> {
+    let mut facts = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: `facts` is a place for one `utsname`.
+    let result = unsafe { libc::uname(facts.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: arrays of plain integers, for which zeros are valid, and the kernel filled them in.
+    let facts = unsafe { facts.assume_init() };
+    let release = facts.release.iter().map(|&it| it.to_ne_bytes()[0]).take_while(|&it| it != 0);
+    Ok(String::from_utf8_lossy(&release.collect::<Vec<u8>>()).into_owned())
 }
 
 fn lacks_call(error: &io::Error) -> bool {
@@ -159,7 +188,9 @@ fn file_offset(at: u64) -> io::Result<libc::off_t> {
 mod tests {
     use std::os::fd::AsRawFd;
 
-    use super::{judge_align, open};
+    use std::io;
+
+    use super::{device, judge_align, open};
     use crate::Open;
 
     /// What the kernel says of the descriptor (proc(5)).
@@ -179,6 +210,19 @@ mod tests {
             let again = Open { create_new: false, ..ask };
             assert!(!has_dsync(&open(&path, again).unwrap().0));
         }
+    }
+
+    #[test]
+    fn a_device_has_one_name_and_another_device_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("sub");
+        std::fs::create_dir(&sub).unwrap();
+        let here = device(dir.path()).unwrap().unwrap();
+        assert_eq!(device(&sub).unwrap().unwrap(), here);
+        assert_ne!(device("/proc".as_ref()).unwrap().unwrap(), here);
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert!(here.as_str().ends_with(&format!(" kernel {}", release.trim())), "{here}");
+        assert_eq!(device(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

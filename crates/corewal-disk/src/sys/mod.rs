@@ -17,9 +17,9 @@ use std::io;
 #[cfg(all(unix, not(target_os = "linux")))]
 pub(crate) use bsd::{allocate, open};
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{allocate, drop_cache, is_copy_on_write, open, write_dsync_at};
+pub(crate) use linux::{allocate, device, drop_cache, is_copy_on_write, open, write_dsync_at};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use portable::{drop_cache, is_copy_on_write, write_dsync_at};
+pub(crate) use portable::{device, drop_cache, is_copy_on_write, write_dsync_at};
 #[cfg(unix)]
 pub(crate) use unix::{lock, options, read_at, rename, sync_dir, write_at};
 #[cfg(windows)]

@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use crate::DeviceId;
+
 /// Cannot be done.
 pub(crate) fn drop_cache(_file: &fs::File) -> io::Result<bool> {
     Ok(false)
@@ -17,4 +19,9 @@ pub(crate) fn write_dsync_at(_file: &fs::File, _buf: &[u8], _at: u64) -> io::Res
 /// Not known here.
 pub(crate) fn is_copy_on_write(_dir: &Path) -> io::Result<bool> {
     Ok(false)
+}
+
+/// Not known here.
+pub(crate) fn device(_dir: &Path) -> io::Result<Option<DeviceId>> {
+    Ok(None)
 }

@@ -280,6 +280,8 @@ pub enum Op {
     Pin(u16, u64),
     /// The reader that has pinned first lets go.
     Unpin,
+    /// Segments that begin from now on are written by this method, as after a measurement.
+    Switch(SyncMethod),
     /// The shard's writer is closed.
     CloseWriter(u16),
     /// The shard's writer is dropped.
@@ -447,8 +449,29 @@ impl History {
         };
         let mut swarm = Swarm::of(rng, direct);
         let life_count = 1 + swarm.rng.index(4);
-        let lives = (0..life_count).map(|_| swarm.life()).collect();
+        let mut lives: Vec<LifePlan> = (0..life_count).map(|_| swarm.life()).collect();
+        switch_methods(&mut lives, Rng::of(seed, 0x52));
         Self { seed, disk, lives }
+    }
+}
+
+/// Lets some logs change their method under way. Drawn apart from everything else, so that it changes no other draw.
+fn switch_methods(lives: &mut [LifePlan], mut rng: Rng) {
+    use SyncMethod::{AfterWrite, Auto, Dsync, Linked};
+    if !rng.chance(40) {
+        return;
+    }
+    for life in lives {
+        if life.geometry.method == Dsync && rng.chance(50) {
+            life.geometry.method = Auto;
+        }
+        for _ in 0..1 + rng.below(4) {
+            let at = rng.index(life.ops.len() + 1);
+            life.ops.insert(
+                at,
+                Op::Switch([Auto, Dsync, AfterWrite, AfterWrite, Linked][rng.index(5)]),
+            );
+        }
     }
 }
 

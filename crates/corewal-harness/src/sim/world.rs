@@ -543,6 +543,10 @@ fn act(
             session.unpin();
             Ok(())
         }
+        Op::Switch(method) => {
+            session.log.switch_sync_method(method);
+            Ok(())
+        }
         Op::CloseWriter(shard) => session.close_writer(shard),
         Op::DropWriter(shard) => {
             session.drop_writer(shard);

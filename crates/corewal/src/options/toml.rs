@@ -80,7 +80,8 @@ type Names<T, const N: usize> = [(&'static str, T); N];
 
 const ENGINES: Names<Engine, 3> =
     [("auto", Engine::Auto), ("uring", Engine::Uring), ("blocking", Engine::Blocking)];
-const SYNC_METHODS: Names<SyncMethod, 3> = [
+const SYNC_METHODS: Names<SyncMethod, 4> = [
+    ("auto", SyncMethod::Auto),
     ("dsync", SyncMethod::Dsync),
     ("after-write", SyncMethod::AfterWrite),
     ("linked", SyncMethod::Linked),
@@ -107,7 +108,7 @@ impl Options {
     ///     segment_len = "128 MiB"      # bytes, with B, KiB, MiB or GiB
     ///     vouch_after = "20 ms"        # ns, us, ms, s or min
     ///     engine = "auto"              # uring, blocking
-    ///     sync_method = "dsync"        # after-write, linked
+    ///     sync_method = "auto"         # dsync, after-write, linked
     ///     policy = "every-batch"       # on-demand, or a time: the interval
     ///     "#,
     /// )?;

@@ -14,6 +14,7 @@ use crate::error::{Doing, IoFault, OpenError};
 use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
+use crate::method::{self, Methods};
 use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::judge::Claims;
@@ -112,12 +113,19 @@ pub(crate) fn open(
         options.pipeline_bound,
         &ids,
     );
+    for probe in &listing.probes {
+        // Of a process that was killed while it measured. One that stays is in nobody's way.
+        let _ = layout.disk.remove(probe);
+    }
+    let methods = Methods::new(&options, method::recall(&options, &layout));
     let shared = Arc::new(Shared {
         options,
         log: manifest.log,
         incarnation: manifest.incarnation,
         recipe,
         bell: Bell::default(),
+        methods,
+        probe_bell: Bell::default(),
         epochs,
         manifests: Mutex::new(writer),
         kept: Mutex::new(kept),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use corewal_disk::FileSlot;
 use corewal_format::{BatchNumber, Epoch};
 
+use crate::method::Method;
 use crate::recovery::LastBatch;
 
 /// A batch that was handed to the ring.
@@ -19,6 +20,8 @@ pub(crate) struct InFlight {
     pub(crate) entry_count: u32,
     /// The epoch that it closes.
     pub(crate) barrier: Option<Epoch>,
+    /// What its write is; that of its segment.
+    pub(crate) method: Method,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,27 +113,27 @@ impl Flight {
         (index < self.writing.len()).then_some(index)
     }
 
-    /// The write of a batch has completed in full, and is durable by itself.
-    pub(crate) fn complete_durable(&mut self, number: BatchNumber) {
-        self.complete(number, State::Durable);
-    }
-
-    /// The write of a batch has completed in full; a sync must follow.
-    pub(crate) fn complete_written(&mut self, number: BatchNumber) {
-        self.complete(number, State::Written);
-    }
-
-    fn complete(&mut self, number: BatchNumber, state: State) {
+    /// The write of a batch has completed in full: by its method it is durable, or a sync must follow.
+    pub(crate) fn complete(&mut self, number: BatchNumber) {
         let index = self.position(number).expect("completions are of batches in flight");
-        let slot = &mut self.writing[index].1;
-        assert_eq!(*slot, State::Writing, "batch {number} completed twice");
-        *slot = state;
+        let (batch, state) = &mut self.writing[index];
+        assert_eq!(*state, State::Writing, "batch {number} completed twice");
+        *state = match batch.method {
+            Method::Dsync | Method::Linked => State::Durable,
+            Method::AfterWrite => State::Written,
+        };
+        self.follow();
+    }
+
+    /// Takes the completed prefix out of what is being written.
+    fn follow(&mut self) {
         while let Some(&(batch, state)) = self.writing.front() {
             match state {
                 State::Writing => return,
                 State::Written => self.extend_written(batch),
+                // Batches before it, of a segment with another method, wait for their sync.
+                State::Durable if !self.written.is_empty() || self.syncing.is_some() => return,
                 State::Durable => {
-                    assert!(self.written.is_empty() && self.syncing.is_none());
                     self.durable = Some(batch.batch);
                     self.barrier = batch.barrier.or(self.barrier);
                 }
@@ -186,6 +189,7 @@ impl Flight {
         let stretch = self.syncing.take().expect("a sync was in flight");
         self.durable = Some(stretch.last);
         self.barrier = stretch.barrier.or(self.barrier);
+        self.follow();
     }
 }
 
@@ -208,7 +212,12 @@ mod tests {
             len: 4096,
             entry_count: 10,
             barrier: None,
+            method: Method::Dsync,
         }
+    }
+
+    fn unsynced(number: u64, file: u32) -> InFlight {
+        InFlight { method: Method::AfterWrite, ..batch(number, file) }
     }
 
     fn durable(flight: &Flight) -> u64 {
@@ -239,7 +248,7 @@ mod tests {
             (1..=5).for_each(|number| flight.start(batch(number, 0)));
             let mut done = Vec::new();
             for number in order {
-                flight.complete_durable(BatchNumber(number));
+                flight.complete(BatchNumber(number));
                 done.push(number);
                 let prefix = (1..=5).take_while(|it| done.contains(it)).count();
                 assert_eq!(durable(&flight), prefix as u64);
@@ -253,11 +262,11 @@ mod tests {
     #[test]
     fn a_sync_covers_only_what_was_written_before_it() {
         let mut flight = Flight::default();
-        (1..=3).for_each(|number| flight.start(batch(number, 0)));
-        flight.complete_written(BatchNumber(1));
-        flight.complete_written(BatchNumber(3));
+        (1..=3).for_each(|number| flight.start(unsynced(number, 0)));
+        flight.complete(BatchNumber(1));
+        flight.complete(BatchNumber(3));
         assert_eq!(flight.start_sync(), Some(FileSlot(0)));
-        flight.complete_written(BatchNumber(2));
+        flight.complete(BatchNumber(2));
         assert!(!flight.wants_sync(), "one sync at a time");
         flight.complete_sync();
         assert_eq!(durable(&flight), 1);
@@ -270,15 +279,15 @@ mod tests {
     #[test]
     fn every_file_is_synced_in_turn() {
         let mut flight = Flight::default();
-        flight.start(batch(1, 0));
-        flight.start(batch(2, 0));
-        flight.start(batch(3, 1));
-        flight.complete_written(BatchNumber(3));
-        flight.complete_written(BatchNumber(1));
+        flight.start(unsynced(1, 0));
+        flight.start(unsynced(2, 0));
+        flight.start(unsynced(3, 1));
+        flight.complete(BatchNumber(3));
+        flight.complete(BatchNumber(1));
         assert_eq!(flight.start_sync(), Some(FileSlot(0)));
         flight.complete_sync();
         assert_eq!(durable(&flight), 1, "batch 3 waits for batch 2");
-        flight.complete_written(BatchNumber(2));
+        flight.complete(BatchNumber(2));
         assert_eq!(flight.start_sync(), Some(FileSlot(0)));
         flight.complete_sync();
         assert_eq!(durable(&flight), 2, "the sync of one file says nothing of the other");
@@ -294,21 +303,65 @@ mod tests {
         let mut flight = Flight::default();
         flight.start(batch(1, 0));
         flight.start(batch(2, 0));
-        flight.complete_durable(BatchNumber(2));
-        flight.complete_durable(BatchNumber(2));
+        flight.complete(BatchNumber(2));
+        flight.complete(BatchNumber(2));
     }
 
     #[test]
     fn a_barrier_counts_when_its_batch_is_durable() {
         let mut flight = Flight::default();
-        flight.start(InFlight { barrier: Some(Epoch(4)), ..batch(1, 0) });
-        flight.start(batch(2, 0));
-        flight.complete_written(BatchNumber(2));
+        flight.start(InFlight { barrier: Some(Epoch(4)), ..unsynced(1, 0) });
+        flight.start(unsynced(2, 0));
+        flight.complete(BatchNumber(2));
         assert_eq!(flight.barrier(), None);
-        flight.complete_written(BatchNumber(1));
+        flight.complete(BatchNumber(1));
         assert_eq!(flight.barrier(), None, "written is not durable");
         flight.start_sync();
         flight.complete_sync();
         assert_eq!(flight.barrier(), Some(Epoch(4)));
+    }
+
+    /// Whatever the methods of two segments and the order of completions and syncs, nothing is durable before its own
+    /// write, the sync that its method needs, and everything before it.
+    #[test]
+    fn the_frontier_waits_for_the_method_of_each_segment() {
+        let methods = [Method::Dsync, Method::AfterWrite, Method::Linked];
+        let pairs = methods.iter().flat_map(|old| methods.map(|new| (*old, new)));
+        for (old, new) in pairs {
+            for order in permutations(&[1, 2, 3, 4]) {
+                // After how many completions the syncs run that are wanted by then.
+                for sync_at in 0..=4 {
+                    let mut flight = Flight::default();
+                    for number in 1..=4 {
+                        let (file, method) = if number <= 2 { (0, old) } else { (1, new) };
+                        flight.start(InFlight { method, ..batch(number, file) });
+                    }
+                    let mut sound = Vec::new();
+                    for (count, number) in order.iter().enumerate() {
+                        flight.complete(BatchNumber(*number));
+                        let method = if *number <= 2 { old } else { new };
+                        if method != Method::AfterWrite {
+                            sound.push(*number);
+                        }
+                        if count + 1 == sync_at {
+                            sync_all(&mut flight, &order[..=count], &mut sound);
+                        }
+                        let prefix = (1..=4).take_while(|it| sound.contains(it)).count();
+                        assert!(durable(&flight) <= prefix as u64, "{old:?} {new:?} {order:?}");
+                    }
+                    sync_all(&mut flight, &order, &mut sound);
+                    assert_eq!(durable(&flight), 4, "{old:?} {new:?} {order:?} {sync_at}");
+                    assert!(flight.is_empty());
+                }
+            }
+        }
+    }
+
+    /// A sync of a file makes durable what was written to it before.
+    fn sync_all(flight: &mut Flight, written: &[u64], sound: &mut Vec<u64>) {
+        while let Some(file) = flight.start_sync() {
+            sound.extend(written.iter().filter(|&&it| u32::from(it > 2) == file.0));
+            flight.complete_sync();
+        }
     }
 }

@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corewal_disk::{Block, Completion, Durability, Operation, Ring, Token};
-use corewal_format::{BatchFlags, BatchNumber, Place, Seq};
+use corewal_disk::{Block, Completion, Operation, Ring, Token};
+use corewal_format::{BatchFlags, BatchNumber, Place, SegmentNumber, Seq};
 
 use crate::epoch::SeatState;
 use crate::error::{AppendError, Failure, FailureCause};
 use crate::events;
 use crate::frontier::{Batches, End};
 use crate::keep::Piece;
-use crate::options::{Policy, SyncMethod};
+use crate::method::Method;
+use crate::options::Policy;
 use crate::recovery::LastBatch;
 use crate::shard::OpenBatch;
 use crate::shard::batch::Promises;
@@ -101,6 +102,8 @@ pub(crate) struct Drive {
     sync_until: BatchNumber,
     watch: Watch,
     refill: Refill,
+    /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
+    segment: Option<(SegmentNumber, Method)>,
 }
 
 /// How a writer ended.
@@ -147,6 +150,7 @@ impl Drive {
             sync_until: BatchNumber(0),
             watch: Watch::new(depth, shared.epochs.first()),
             refill: Refill::default(),
+            segment: None,
             shared,
         }
     }
@@ -453,7 +457,7 @@ impl Drive {
                     at: flying.batch.at,
                 };
                 match result {
-                    Ok(written) if written == flying.len => self.complete_write(number),
+                    Ok(written) if written == flying.len => self.flight.complete(number),
                     Ok(written) => {
                         self.fail(FailureCause::Short {
                             batch: number,
@@ -480,13 +484,6 @@ impl Drive {
                     }
                 }
             }
-        }
-    }
-
-    fn complete_write(&mut self, number: BatchNumber) {
-        match self.shared.options.effective_sync_method() {
-            SyncMethod::Dsync | SyncMethod::Linked => self.flight.complete_durable(number),
-            SyncMethod::AfterWrite => self.flight.complete_written(number),
         }
     }
 
@@ -578,8 +575,10 @@ impl Drive {
         let sealed = batch.seal(number, promises);
         self.promised = promises;
         let header = &sealed.header;
+        let method = self.method_of(header.segment);
         self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
+            method,
             batch: LastBatch {
                 number,
                 segment: header.segment,
@@ -602,12 +601,27 @@ impl Drive {
             block: sealed.block,
             len: sealed.len,
             at: sealed.place.at,
-            durability: match self.shared.options.effective_sync_method() {
-                SyncMethod::Dsync => Durability::Dsync,
-                SyncMethod::AfterWrite => Durability::Written,
-                SyncMethod::Linked => Durability::LinkedSync,
-            },
+            durability: method.durability(),
         });
+    }
+
+    /// How a segment is written that a batch goes to: as it was begun, or if it begins here, as is chosen then.
+    fn method_of(&mut self, segment: SegmentNumber) -> Method {
+        let before = match self.segment {
+            Some((number, method)) if number == segment => return method,
+            before => before.map(|(_, method)| method),
+        };
+        let method = self.shared.methods.chosen();
+        self.segment = Some((segment, method));
+        let this = &self.shared.shards[self.index];
+        this.meter.method.set(method.code());
+        if let Some(before) = before
+            && before != method
+        {
+            this.meter.method_switches.add(1);
+            events::method_switched(this.shard, segment, before, method);
+        }
+        method
     }
 
     /// How long until a sync should start; `None` when nothing waits for one.

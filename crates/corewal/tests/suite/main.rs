@@ -13,6 +13,7 @@ mod histories;
 mod keep;
 mod locking;
 mod messages;
+mod method;
 mod names;
 mod observe;
 mod one_pass;

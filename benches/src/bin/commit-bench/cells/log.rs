@@ -31,6 +31,7 @@ impl Setting {
         Some(match text {
             "uring" => Self::Engine(Engine::Uring),
             "blocking" => Self::Engine(Engine::Blocking),
+            "auto" => Self::Sync(SyncMethod::Auto),
             "linked" => Self::Sync(SyncMethod::Linked),
             "afterwrite" => Self::Sync(SyncMethod::AfterWrite),
             _ => {
@@ -56,9 +57,10 @@ impl Variant {
         Some(Self { settings })
     }
 
-    /// Default options, and the settings.
+    /// Default options, but for the method, so that nothing is measured beside the measurement; and the settings.
     pub(crate) fn options(&self, dir: &Path) -> Options {
-        self.settings.iter().fold(Options::new(dir), |options, setting| match *setting {
+        let options = Options::new(dir).sync_method(SyncMethod::Dsync);
+        self.settings.iter().fold(options, |options, setting| match *setting {
             Setting::Engine(engine) => options.engine(engine),
             Setting::Sync(method) => options.sync_method(method),
             Setting::Depth(depth) => options.depth(depth),

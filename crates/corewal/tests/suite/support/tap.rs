@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use corewal_disk::{
-    Access, Alarm, Block, Completion, Disk, DiskFile, Durability, Entry, File, FileSlot, Held,
-    Lock, Open, Operation, RealDisk, Ring, RingConfig, RingFacts, Token,
+    Access, Alarm, Block, Completion, DeviceId, Disk, DiskFile, Durability, Entry, File, FileSlot,
+    Held, Lock, Open, Operation, RealDisk, Ring, RingConfig, RingFacts, Token,
 };
 
 /// What happened. Paths are relative to the log's directory, which is empty.
@@ -67,6 +67,10 @@ pub(crate) struct State {
     pub(crate) read_len: u64,
     /// Reads of files whose name ends so fail.
     pub(crate) unreadable: Option<String>,
+    /// What the disk calls its device.
+    pub(crate) device: Option<&'static str>,
+    /// A device on which durable writes take as long as this, and syncs nothing.
+    pub(crate) dsync_takes: Option<Duration>,
     /// Called whenever a file whose name ends so is opened.
     pub(crate) on_open: Option<(String, Hook)>,
 }
@@ -188,6 +192,10 @@ impl Disk for Tap {
         }))
     }
 
+    fn device(&self, _dir: &Path) -> io::Result<Option<DeviceId>> {
+        Ok(self.state().device.map(DeviceId::new))
+    }
+
     fn now(&self) -> Duration {
         self.state().now
     }
@@ -233,6 +241,9 @@ impl DiskFile for TapFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.change(Event::SyncFile(self.name.clone()))?;
+        if self.state.lock().unwrap().dsync_takes.is_some() {
+            return Ok(());
+        }
         self.inner.sync_data()
     }
 
@@ -275,6 +286,15 @@ impl TapRing {
     fn name(&self, slot: FileSlot) -> PathBuf {
         let found = self.files.iter().rev().find(|(it, _)| *it == slot);
         found.map(|(_, name)| name.clone()).unwrap()
+    }
+
+    /// What a slow device does: it keeps its caller waiting.
+    fn take_time(&self) {
+        let began = Instant::now();
+        let takes = self.state.lock().unwrap().dsync_takes.unwrap_or_default();
+        while began.elapsed() < takes {
+            std::hint::spin_loop();
+        }
     }
 
     fn spoil(&self, mut completion: Completion) -> Completion {
@@ -320,6 +340,9 @@ impl Ring for TapRing {
             if state.mishaps.front().is_some_and(fits) {
                 self.mishaps.extend(state.mishaps.pop_front().map(|mishap| (token, mishap)));
             }
+        }
+        if let Operation::Write { durability: Durability::Dsync, .. } = operation {
+            self.take_time();
         }
         self.inner.push(operation)
     }
