@@ -55,9 +55,11 @@ fn corewal(args: &[&str]) -> Ran {
     Ran::of(Command::new(env!("CARGO_BIN_EXE_corewal")).args(args).output())
 }
 
-/// A directory in memory, where there is one.
-#[cfg(target_os = "linux")]
+/// A directory in memory, where there is one; only Linux tells.
 fn in_memory() -> Option<tempfile::TempDir> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
     let has = mounts.lines().any(|it| it.contains(" /dev/shm tmpfs "));
     if has { tempfile::tempdir_in("/dev/shm").ok() } else { None }
@@ -139,8 +141,6 @@ fn a_run_is_written_in_every_form() {
     assert_eq!(pictures.len(), 2, "latency, and over time");
 }
 
-/// Only Linux tells of a file system that it is in memory.
-#[cfg(target_os = "linux")]
 #[test]
 fn the_order_of_the_ways_is_said_or_not_decided() {
     let bench = Bench::new();
