@@ -26,6 +26,7 @@ mod record;
 mod ring;
 pub mod sim;
 mod sys;
+pub mod trial;
 #[cfg(target_os = "linux")]
 mod uring;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use corewal_disk::{
-    Access, Block, Completion, Disk, Durability, FileSlot, Open, Operation, RealDisk, Ring,
+    Access, Block, Completion, Disk, Durability, File, FileSlot, Open, Operation, RealDisk, Ring,
     RingConfig, Token,
 };
 
@@ -39,6 +39,55 @@ impl Floor {
     }
 }
 
+/// A file of [`FILE_LEN`] bytes whose every block was written once, so that a commit changes no metadata. Removed when
+/// it is dropped.
+#[derive(Debug)]
+pub(crate) struct PreparedFile {
+    file: File,
+    /// Where the next commit goes.
+    at: u64,
+    disk: RealDisk,
+    path: PathBuf,
+}
+
+impl PreparedFile {
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn new(dir: &Path, name: &str) -> io::Result<Self> {
+        let disk = RealDisk::new();
+        let path = dir.join(format!("corewal-probe-{}-{name}", std::process::id()));
+        disk.remove(&path)?;
+        let file = disk.open(&path, Open::CREATE.direct())?;
+        let prepared = Self { file, at: 0, disk, path };
+        fill(&*prepared.file, FILE_LEN)?;
+        Ok(prepared)
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the next `len` bytes go: behind the last ones, or at the beginning if that would be too far.
+    pub(crate) fn place(&mut self, len: usize) -> u64 {
+        let len = len.next_multiple_of(COMMIT_LEN) as u64;
+        let at = if self.at + len > FILE_LEN { 0 } else { self.at };
+        self.at = at + len;
+        at
+    }
+}
+
+impl Drop for PreparedFile {
+    fn drop(&mut self) {
+        // What stays behind is a file with a name that says what it is.
+        let _ = self.disk.remove(&self.path);
+    }
+}
+
 /// Commits one block at a time to a file of its own, which it removes when it is dropped.
 ///
 /// The file is prepared: every block was written once, so that a commit changes no metadata.
@@ -46,17 +95,15 @@ impl Floor {
 pub struct CommitLoop {
     way: Way,
     ring: Box<dyn Ring>,
-    file: FileSlot,
-    access: Access,
+    slot: FileSlot,
     /// None while the ring has it.
     block: Option<Block>,
     completions: Vec<Completion>,
     /// Bytes of a commit.
     len: usize,
-    at: u64,
     token: u64,
-    disk: RealDisk,
-    path: PathBuf,
+    /// Dropped last: removed when the ring is done with it.
+    file: PreparedFile,
 }
 
 impl CommitLoop {
@@ -71,38 +118,36 @@ impl CommitLoop {
     /// The same for commits of at most `len` bytes: whole blocks, at most [`FILE_LEN`].
     pub(crate) fn with_len(dir: &Path, way: Way, len: usize) -> io::Result<Self> {
         assert!(len.is_multiple_of(COMMIT_LEN) && len as u64 <= FILE_LEN, "commits of {len} bytes");
-        let disk = RealDisk::new();
-        let path = dir.join(format!("corewal-probe-{}-{way:?}", std::process::id()));
-        disk.remove(&path)?;
-        let opened = disk.open(&path, Open::CREATE.direct())?;
-        let made = fill(&*opened, FILE_LEN).and_then(|()| {
-            let config = RingConfig {
-                engine: way.engine(),
-                depth: 1,
-                block_count: 1,
-                block_len: len,
-                lock: None,
-            };
-            let mut ring = disk.ring(config)?;
-            let file = ring.register(&opened)?;
-            Ok((ring, file))
-        });
-        let (mut ring, file) = match made {
-            Ok(made) => made,
-            Err(error) => {
-                disk.remove(&path)?;
-                return Err(error);
-            }
+        let file = PreparedFile::new(dir, &format!("{way:?}"))?;
+        let config = RingConfig {
+            engine: way.engine(),
+            depth: 1,
+            block_count: 1,
+            block_len: len,
+            lock: None,
         };
+        let mut ring = RealDisk::new().ring(config)?;
+        let slot = ring.register(file.file())?;
         let block = ring.take_block();
-        let (access, completions) = (opened.access(), Vec::with_capacity(1));
-        Ok(Self { way, ring, file, access, block, completions, len, at: 0, token: 0, disk, path })
+        let completions = Vec::with_capacity(1);
+        Ok(Self { way, ring, slot, block, completions, len, token: 0, file })
     }
 
     /// Whether the writes go past the page cache. A floor that does not is none.
     #[must_use]
     pub fn access(&self) -> Access {
-        self.access
+        self.file.file().access()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// From now on it writes to `file`.
+    #[cfg(test)]
+    pub(crate) fn redirect(&mut self, file: &File) {
+        self.slot = self.ring.register(file).unwrap();
     }
 
     /// Copies `bytes` into the buffer, makes them durable, and returns how long that took.
@@ -119,15 +164,12 @@ impl CommitLoop {
         block[..bytes.len()].copy_from_slice(bytes);
         self.token += 1;
         let len = bytes.len().next_multiple_of(COMMIT_LEN);
-        if self.at + len as u64 > FILE_LEN {
-            self.at = 0;
-        }
         let operation = Operation::Write {
             token: Token(self.token),
-            file: self.file,
+            file: self.slot,
             block,
             len,
-            at: self.at,
+            at: self.file.place(len),
             durability: Durability::Dsync,
         };
         self.ring.push(operation).expect("nothing else is in flight");
@@ -141,9 +183,7 @@ impl CommitLoop {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.block = completion.block;
-        let took = start.elapsed();
-        self.at += len as u64;
-        Ok(took)
+        Ok(start.elapsed())
     }
 
     /// The latencies of `commits` commits, after a few that do not count.
@@ -162,13 +202,6 @@ impl CommitLoop {
             }
         }
         Ok(Floor { way: self.way, latencies_ns })
-    }
-}
-
-impl Drop for CommitLoop {
-    fn drop(&mut self) {
-        // What stays behind is a file with a name that says what it is.
-        let _ = self.disk.remove(&self.path);
     }
 }
 
@@ -262,7 +295,7 @@ mod tests {
         for count in 1..=3 {
             commits.commit(&[count; COMMIT_LEN]).unwrap();
         }
-        let written = std::fs::read(&commits.path).unwrap();
+        let written = std::fs::read(commits.path()).unwrap();
         assert_eq!(written.len() as u64, FILE_LEN);
         let firsts: Vec<u8> = written.iter().step_by(COMMIT_LEN).take(4).copied().collect();
         assert_eq!(firsts, [1, 2, 3, 0]);

@@ -14,6 +14,8 @@ pub(crate) struct Group {
     pub(crate) ways: Vec<String>,
     /// Bare loops. The best of them, by a few passes before the rounds, is the floor.
     pub(crate) floors: Vec<String>,
+    /// Bare loops that are only shown: never the floor.
+    pub(crate) trials: Vec<String>,
     /// Whether other logs do it too.
     pub(crate) others: Others,
     /// What the table shows; the first one says which floor, and which other log, is the best.
@@ -123,6 +125,7 @@ impl Group {
             work,
             ways: ways.iter().map(|&it| it.to_owned()).collect(),
             floors: Vec::new(),
+            trials: Vec::new(),
             others: Others::HaveNoSuch,
             columns: columns.to_vec(),
             time_ms: 1000,
@@ -133,6 +136,11 @@ impl Group {
 
     fn floors(mut self, floors: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.floors = floors.into_iter().map(Into::into).collect();
+        self
+    }
+
+    fn trials(mut self, trials: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.trials = trials.into_iter().map(Into::into).collect();
         self
     }
 
@@ -177,6 +185,7 @@ const PUNTS: [Figure; 3] = [Figure::PuntsPer1000, Figure::Rotations, Figure::Unf
 
 const ONE_FLOORS: [&str; 2] = ["floor-blocking", "floor-uring"];
 const WAKE_FLOORS: [&str; 2] = ["floor-wake-blocking", "floor-wake-uring"];
+const WAKE_TRIALS: [&str; 3] = ["floor-wake-words", "floor-wake-futex-op", "floor-wake-msg-ring"];
 
 fn quick() -> Vec<Group> {
     let short = |group: Group| group.limits(120, 48);
@@ -226,6 +235,7 @@ fn full(sizes: ImageSizes) -> Vec<Group> {
         groups.push(
             Group::new(Work::Threads(count), &[SUBJECT], &COMMITS)
                 .floors(WAKE_FLOORS)
+                .trials(WAKE_TRIALS)
                 .others()
                 .limits(1000, 1024),
         );

@@ -90,6 +90,7 @@ fn table(text: &mut String, group: &GroupRun) -> Result<(), Anything> {
         let name = match way.kind {
             Kind::Unsynced => format!("{} (**does not sync**)", way.way),
             Kind::Floor => format!("*{}*", way.way),
+            Kind::Trial => format!("*{}* (trial)", way.way),
             Kind::Corewal | Kind::Other => way.way.clone(),
         };
         let figures: Vec<String> = group.columns.iter().map(|it| cell(way, *it)).collect();

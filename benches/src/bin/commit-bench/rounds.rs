@@ -116,6 +116,7 @@ impl<'a> Contest<'a> {
             this.run.floor = Some(floor.way.clone());
             this.entrants.push(floor);
         }
+        this.entrants.extend(group.trials.iter().map(|it| own_way(it, Kind::Trial)));
         let way_run = |it: &Entrant| WayRun {
             way: it.way.clone(),
             kind: it.kind,
@@ -288,6 +289,8 @@ mod tests {
             let plan = Plan::new(preset, ImageSizes { small: 64, large: 128 });
             assert!(plan.rounds >= 15);
             for group in &plan.groups {
+                let is_floor = |it| group.floors.contains(it) || group.ways.contains(it);
+                assert!(!group.trials.iter().any(is_floor), "{}", group.work);
                 assert!(group.ways.iter().any(|it| it == SUBJECT), "{}", group.work);
                 assert!(!group.columns.is_empty(), "{}", group.work);
             }

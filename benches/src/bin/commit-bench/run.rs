@@ -51,6 +51,8 @@ pub(crate) struct WayRun {
 pub(crate) enum Kind {
     Corewal,
     Floor,
+    /// A bare loop that was tried: nothing is measured against it.
+    Trial,
     /// Another log, every acknowledgement of which follows a sync.
     Other,
     /// Another log that acknowledges without a sync: never the best.

@@ -10,6 +10,7 @@ mod entry;
 mod ops;
 mod setup;
 mod tickets;
+pub(crate) mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,13 @@ impl Sizes {
         let narrow = |count| u32::try_from(count).expect("at most 65,536");
         Self { submissions: narrow(submissions), completions: narrow(completions) }
     }
+
+    /// Room for `entries` entries with a completion each.
+    pub(super) fn of_entries(entries: usize) -> Self {
+        let entries = entries.clamp(1, MAX_SUBMISSIONS).next_power_of_two();
+        let entries = u32::try_from(entries).expect("at most 4,096");
+        Self { submissions: entries, completions: entries }
+    }
 }
 
 /// The calls of the set-up. Each stands alone so that a test can refuse it.
@@ -145,7 +152,7 @@ pub(super) fn make(
     let (ring, flags, refused_flags) = step_down(kernel, Sizes::of(config))?;
     // A filter may let rings be made and refuse their use; the first commit is too late to learn that.
     kernel.enter(&ring).map_err(|error| Refusal { call: "io_uring_enter", error })?;
-    require_opcodes(kernel, &ring)?;
+    require_opcodes(kernel, &ring, &NEEDED)?;
     let file_count = register_files(kernel, &ring, config)?;
     let mut pool = config.pool();
     let registered_blocks = if pool.is_empty() {
@@ -165,11 +172,12 @@ pub(super) fn make(
     Ok(Made { ring, flags, refused_flags, file_count, pool, pool_id, registered_blocks })
 }
 
+/// The ring, the names of its flags, and of those that were refused.
 type Stepped = (IoUring, Vec<&'static str>, Vec<&'static str>);
 
 /// The first of [`STEPS`] that the kernel knows. `EINVAL` is how it refuses a flag; any other error
 /// would meet every step.
-fn step_down(kernel: &impl Kernel, sizes: Sizes) -> Result<Stepped, Refusal> {
+pub(super) fn step_down(kernel: &impl Kernel, sizes: Sizes) -> Result<Stepped, Refusal> {
     let mut refused = Vec::new();
     for (step, flags) in STEPS.iter().enumerate() {
         match kernel.ring(sizes, flags) {
@@ -186,14 +194,22 @@ fn step_down(kernel: &impl Kernel, sizes: Sizes) -> Result<Stepped, Refusal> {
     Err(Refusal { call: SETUP, error })
 }
 
-fn require_opcodes(kernel: &impl Kernel, ring: &IoUring) -> Result<(), Refusal> {
+/// What every ring of a log needs.
+const NEEDED: [(u8, &str); 3] = [
+    (opcode::Write::CODE, "the operation WRITE"),
+    (opcode::WriteFixed::CODE, "the operation WRITE_FIXED"),
+    (opcode::Fsync::CODE, "the operation FSYNC"),
+];
+
+/// Operations by their codes, with what they are called in a refusal.
+pub(super) fn require_opcodes(
+    kernel: &impl Kernel,
+    ring: &IoUring,
+    needed: &[(u8, &'static str)],
+) -> Result<(), Refusal> {
     let probe =
         kernel.probe(ring).map_err(|error| Refusal { call: "io_uring_register(PROBE)", error })?;
-    for (code, call) in [
-        (opcode::Write::CODE, "the operation WRITE"),
-        (opcode::WriteFixed::CODE, "the operation WRITE_FIXED"),
-        (opcode::Fsync::CODE, "the operation FSYNC"),
-    ] {
+    for &(code, call) in needed {
         if !probe.is_supported(code) {
             return Err(Refusal { call, error: io::Error::from_raw_os_error(libc::EOPNOTSUPP) });
         }

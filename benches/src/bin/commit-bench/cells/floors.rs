@@ -13,7 +13,7 @@ use corewal_benches::record::Records;
 use corewal_benches::work::{RECORD_LEN, Work};
 use corewal_disk::{Block, Disk, Open, RealDisk};
 use corewal_probe::{
-    COMMIT_LEN, Cell, CommitLoop, Limits, Method, Probe, Way, histogram, wake_floor,
+    COMMIT_LEN, Cell, CommitLoop, Limits, Method, Probe, WakeLoop, Waking, Way, histogram,
 };
 
 use super::images::Sidecar;
@@ -27,6 +27,10 @@ const WARM_UP: u64 = 20;
 
 pub(crate) fn run(floor: &str, asked: &Asked) -> Result<Answer, Anything> {
     let way = |name: &str| Way::ALL.into_iter().find(|it| it.name() == name);
+    let waking = |name: &str| Waking::ALL.into_iter().find(|it| it.name() == name);
+    if let (Some(name), Work::Threads(count)) = (floor.strip_prefix("wake-"), asked.work) {
+        return waking(name).map_or(Ok(no_such(asked)), |waking| wake(waking, asked, count));
+    }
     let depth = |text: &str| text.strip_prefix('d')?.parse::<u32>().ok().filter(|it| *it > 0);
     let parts: Vec<&str> = floor.split('-').collect();
     match (&parts[..], asked.work) {
@@ -39,9 +43,6 @@ pub(crate) fn run(floor: &str, asked: &Asked) -> Result<Answer, Anything> {
             Some(depth) => bytes(asked, depth, shards),
             None => Ok(no_such(asked)),
         },
-        (["wake", name], Work::Threads(count)) if way(name).is_some() => {
-            wake(way(name).expect("just seen"), asked, count)
-        }
         (["read", shape], Work::Recovery(_)) => match depth(shape) {
             Some(depth) => read(asked, depth as usize),
             None => Ok(no_such(asked)),
@@ -111,10 +112,15 @@ fn probe(asked: &Asked, cell: &Cell) -> Result<Result<corewal_probe::Round, Answ
     Ok(measured.map_err(|error| Answer::Skipped(error.to_string())))
 }
 
-fn wake(way: Way, asked: &Asked, threads: u32) -> Result<Answer, Anything> {
+/// Blocking threads, by the floor's way to wake them or by a trial.
+fn wake(waking: Waking, asked: &Asked, threads: u32) -> Result<Answer, Anything> {
     let threads = u16::try_from(threads)?;
-    let floor = wake_floor(&asked.dir, way, threads, RECORD_LEN, asked.time())?;
-    let outcome = Outcome::new(format!("{} dsync, one futex broadcast", way.name()))
+    let mut wakes = match WakeLoop::new(&asked.dir, waking, threads, RECORD_LEN) {
+        Ok(wakes) => wakes,
+        Err(error) => return Ok(Answer::Skipped(error.to_string())),
+    };
+    let floor = wakes.measure(asked.time())?;
+    let outcome = Outcome::new(waking.description())
         .with_latencies(&floor.latencies_ns)
         .with(Figure::PerS, floor.commits_per_s())
         .with(Figure::PerBatch, floor.commits as f64 / floor.writes.max(1) as f64);
