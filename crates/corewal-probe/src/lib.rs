@@ -8,7 +8,7 @@
 //! | what does one way to write give here? | a [`Cell`] of the matrix, by a [`Probe`] |
 //! | what is the least that one commit can cost? | [`machine_floor`], [`ring_floor`], or a [`CommitLoop`] to interleave |
 //! | how many commits can a given number of outstanding records make? | [`outstanding_floor`] |
-//! | and with blocking threads that must be woken? | a [`WakeLoop`] with [`Waking::Broadcast`]; other ways to wake them are trials |
+//! | and with blocking threads that must be woken? | a `WakeLoop` with `Waking::Broadcast` (feature `wake`); other ways to wake them are trials |
 //! | which way to commit is fastest here? | [`choose()`], or a [`Contest`] to measure piece by piece |
 //!
 //! A measurement is a number from one moment of one machine. Compare cells only when their rounds were interleaved, by
