@@ -234,7 +234,7 @@ pub(crate) struct Life {
 ///
 /// ```
 /// use corewal::{Epoch, Incarnation, Kind, Seq, ShardId, Stamp};
-/// use corewal_harness::{Item, Ledger, Recovered, Violation};
+/// use corewal_crash::{Item, Ledger, Recovered, Violation};
 ///
 /// let mut ledger = Ledger::new();
 /// ledger.opened(0, Incarnation(1), 1);
