@@ -152,7 +152,7 @@ pub(crate) fn method(facts: RingFacts, variant: &Variant) -> String {
     });
     let blocks = if registered_blocks.is_ok() { "registered" } else { "plain" };
     let files = if registered_files { "registered" } else { "plain" };
-    let sync = sync.unwrap_or_default();
+    let sync = sync.unwrap_or(SyncMethod::Dsync);
     format!("{engine:?} {sync:?}, {}, files {files}, blocks {blocks}", flags.join(" "))
 }
 

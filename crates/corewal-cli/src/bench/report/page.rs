@@ -103,7 +103,7 @@ fn write_order(page: &mut String, contests: &[Contest]) -> std::fmt::Result {
     for it in contests {
         write!(
             page,
-            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"says\">{}</td></tr>",
             it.question,
             escape(&it.pair),
             times(&it.ratio),
