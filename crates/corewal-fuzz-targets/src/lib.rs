@@ -13,7 +13,7 @@
 //! The corpus is in `corpus/`, by target; the tests replay it.
 #![forbid(unsafe_code)]
 // A finding is a panic.
-#![allow(clippy::missing_panics_doc, clippy::allow_attributes, reason = "a finding is a panic")]
+#![expect(clippy::missing_panics_doc, reason = "a finding is a panic")]
 
 mod archive;
 mod check;

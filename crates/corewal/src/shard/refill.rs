@@ -15,7 +15,6 @@ pub(super) struct Refill {
     full: u64,
     /// Entries that it had at the last look.
     seen: Option<u64>,
-    is_holding: bool,
     /// Until when it is waited for.
     until: Duration,
     /// Since when the disk was busy without a break.
@@ -42,18 +41,7 @@ impl Refill {
         if !holds {
             self.full = 0;
         }
-        self.is_holding = holds && count > 0;
         holds
-    }
-
-    /// Nothing is waited for any more.
-    pub(super) fn stop(&mut self) {
-        (self.full, self.is_holding) = (0, false);
-    }
-
-    /// Whether a batch was held back at the last look: then nothing but another turn brings it to the disk.
-    pub(super) fn is_holding(&self) -> bool {
-        self.is_holding
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) struct Drive {
     sync_until: BatchNumber,
     watch: Watch,
     refill: Refill,
+    /// The last turn held a batch back: nothing but another turn brings it to the disk.
+    is_holding: bool,
     /// The segment of the last sealed batch, and how it is written: from its first batch to its last.
     segment: Option<(SegmentNumber, Method)>,
 }
@@ -150,6 +152,7 @@ impl Drive {
             sync_until: BatchNumber(0),
             watch: Watch::new(depth, shared.epochs.first()),
             refill: Refill::default(),
+            is_holding: false,
             segment: None,
             shared,
         }
@@ -216,14 +219,12 @@ impl Drive {
     pub(super) fn turn(&mut self, intake: &mut Intake, then: Then) -> Result<Turn, Failure> {
         self.begin()?;
         let released = self.reap()?;
-        let sealing = match then {
-            Then::Await => {
-                self.refill.stop();
-                Sealing::Now
-            }
-            Then::Return => self.sealing(intake, released),
-        };
+        let sealing = self.sealing(intake, then, released);
+        self.is_holding = sealing == Sealing::Later;
         let next = self.load(intake, sealing).inspect_err(events::failed)?;
+        if self.flight.is_empty() && !self.loaded.is_empty() {
+            self.refill.disk_busy(self.shared.options.disk.now());
+        }
         if then == Then::Await {
             // What was durable before the wait is told before it.
             self.tell();
@@ -248,10 +249,10 @@ impl Drive {
         }
     }
 
-    /// Whether the open batch is held back, after a turn has released so many entries.
-    fn sealing(&mut self, intake: &Intake, released: u64) -> Sealing {
-        if !self.flight.is_empty() || self.shared.options.has_lazy_syncs() {
-            self.refill.stop();
+    /// Whether the open batch is held back in a turn that has released so many entries.
+    fn sealing(&mut self, intake: &Intake, then: Then, released: u64) -> Sealing {
+        let is_idle = self.flight.is_empty() && !self.shared.options.has_lazy_syncs();
+        if then == Then::Await || !is_idle {
             return Sealing::Now;
         }
         let waiting = intake.open.as_ref().map_or(0, |open| u64::from(open.entry_count()));
@@ -259,7 +260,8 @@ impl Drive {
         if released > 0 {
             self.refill.begin(released, waiting, disk.now());
         }
-        if self.refill.holds(waiting, || disk.now()) { Sealing::Later } else { Sealing::Now }
+        let holds = waiting > 0 && self.refill.holds(waiting, || disk.now());
+        if holds { Sealing::Later } else { Sealing::Now }
     }
 
     /// Takes completions in and moves the frontier; returns over how many entries.
@@ -334,9 +336,6 @@ impl Drive {
         if pushed > 0 {
             self.watch.look(&self.shared.shards[self.index].meter);
         }
-        if pushed > 0 && self.flight.is_empty() {
-            self.refill.disk_busy(self.shared.options.disk.now());
-        }
         loaded.drain(..).for_each(|(number, batch)| self.push_batch(number, batch));
         self.loaded = loaded;
         let sync_in = self.sync_due_in();
@@ -362,7 +361,7 @@ impl Drive {
     /// Sleeps until a completion waits to be reaped, or somebody wakes the writer; at most for `limit`.
     pub(super) fn sleep(&mut self, limit: Option<Duration>) -> Result<(), Failure> {
         self.check_latch()?;
-        if self.refill.is_holding() {
+        if self.is_holding {
             return Ok(());
         }
         let wakeup = Arc::clone(&self.this().wakeup);
