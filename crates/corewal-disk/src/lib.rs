@@ -24,6 +24,7 @@ mod null;
 mod real;
 mod record;
 mod ring;
+mod scheduling;
 pub mod sim;
 mod sys;
 pub mod trial;
@@ -41,3 +42,4 @@ pub use record::{Action, Bytes, Event, FileId, Outcome, Recorder, Success, Trace
 pub use ring::{
     Completion, Durability, Engine, FileSlot, Operation, Ring, RingConfig, RingFacts, Token,
 };
+pub use scheduling::give_way;

@@ -451,7 +451,7 @@ impl Log {
                 .collect(),
             keeps: self.shared.options.disk.keeps(),
             access: self.shared.shards.iter().map(|it| (it.shard, it.segments.access())).collect(),
-            copy_on_write: !self.shared.recipe.zero_fill,
+            copy_on_write: self.shared.recipe.zeros.is_none(),
             sync_method: method.into(),
             sync_reason,
             sync_methods: shards.map(|it| (it.shard, it.meter.sync_method())).collect(),

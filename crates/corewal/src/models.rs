@@ -444,7 +444,7 @@ fn recipe() -> Recipe {
         schema: SchemaId(0),
         ahead: 1,
         access: AccessWish::Direct,
-        zero_fill: true,
+        zeros: Some(prepare::zeros(4096)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Preparing segments off the hot path: created or recycled, allocated, header durable, filled with zeros.
+//! Preparing segments off the hot path: created or recycled, allocated, filled with zeros, header durable.
 //!
 //! One preparer serves all shards, and numbers ascend without a gap; so segment N is durable before N+1 is
 //! created.
@@ -24,8 +24,11 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wakeup::Wakeup;
 
-/// How much is zeroed by one write, in bytes: small enough not to hold up a commit.
+/// How much is zeroed by one write, in bytes, while nothing is ready.
 const FILL_LEN: usize = 256 << 10;
+
+/// And while something is: a commit waits behind such a write, and flushes what it has written.
+const GENTLE_FILL_LEN: usize = 64 << 10;
 
 /// How long the preparer rests before it tries again what failed.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
@@ -219,7 +222,7 @@ impl SegmentQueue {
 }
 
 /// What every segment of this incarnation has in common.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Recipe {
     pub(crate) layout: Layout,
     pub(crate) log: LogId,
@@ -231,8 +234,13 @@ pub(crate) struct Recipe {
     pub(crate) schema: SchemaId,
     pub(crate) ahead: usize,
     pub(crate) access: AccessWish,
-    /// Not where every write goes to a new place anyway.
-    pub(crate) zero_fill: bool,
+    /// What segments are filled with; nothing where every write goes to a new place anyway.
+    pub(crate) zeros: Option<Block>,
+}
+
+/// Zeros to fill segments of so many bytes with.
+pub(crate) fn zeros(segment_len: u64) -> Block {
+    Block::zeroed(usize::try_from(segment_len).map_or(FILL_LEN, |len| len.min(FILL_LEN)))
 }
 
 /// What one step of preparing did.
@@ -368,7 +376,12 @@ impl Recipe {
         self.clear(queue)?;
         let path = self.layout.segment(queue.shard, number);
         let file = self.open(queue, &path, Open::CREATE).doing("create", &path)?;
-        match self.make(queue, number, len, &file, &path) {
+        let made = file
+            .allocate(len)
+            .doing("allocate", &path)
+            .and_then(|()| self.write(queue, number, len, Fill::Allocated, &file, &path))
+            .and_then(|fill| self.sync_folder(queue.shard).map(|()| fill));
+        match made {
             Ok(fill) => Ok(Prepared { number, file, len, fill }),
             Err(fault) => {
                 drop(file);
@@ -378,19 +391,24 @@ impl Recipe {
         }
     }
 
-    fn make(
+    /// Zeros, where a block may not have been written yet, and the header. One sync makes both durable: each costs a
+    /// commit of the file system's journal, and the batches beside it wait for that.
+    fn write(
         &self,
         queue: &SegmentQueue,
         number: SegmentNumber,
         len: u64,
+        fill: Fill,
         file: &File,
         path: &Path,
     ) -> Result<Fill, IoFault> {
-        file.allocate(len).doing("allocate", path)?;
+        let fill = match fill {
+            Fill::Written => Fill::Written,
+            Fill::Allocated => self.fill(queue, file, len).doing("fill", path)?,
+        };
         self.write_header(queue, number, len, file, path)?;
-        file.sync_all().doing("sync", path)?;
-        self.sync_folder(queue.shard)?;
-        self.fill(queue, file, len).doing("fill", path)
+        file.sync_data().doing("sync", path)?;
+        Ok(fill)
     }
 
     /// A file that belongs to no run any more under a new number. Its headers are zero, durably, before it gets
@@ -420,12 +438,7 @@ impl Recipe {
             .rename(&old_path, &path)
             .doing("rename", &old_path)
             .and_then(|()| self.sync_folder(shard))
-            .and_then(|()| self.write_header(queue, number, old.len, &file, &path))
-            .and_then(|()| file.sync_all().doing("sync", &path))
-            .and_then(|()| match old.fill {
-                Fill::Written => Ok(Fill::Written),
-                Fill::Allocated => self.fill(queue, &file, old.len).doing("fill", &path),
-            });
+            .and_then(|()| self.write(queue, number, old.len, old.fill, &file, &path));
         match renewed {
             Ok(fill) => Ok(Prepared { number, file, len: old.len, fill }),
             Err(fault) => {
@@ -442,7 +455,7 @@ impl Recipe {
         let headers = Block::zeroed((HEADER_BLOCKS * self.block_len) as usize);
         queue.written.add(headers.len() as u64);
         file.write_at(&headers, 0).doing("write", path)?;
-        file.sync_all().doing("sync", path)?;
+        file.sync_data().doing("sync", path)?;
         Ok(file)
     }
 
@@ -474,22 +487,19 @@ impl Recipe {
 
     /// Writes every block once, so that later writes change no metadata; stops early when the writer waits.
     fn fill(&self, queue: &SegmentQueue, file: &File, len: u64) -> io::Result<Fill> {
-        if !self.zero_fill {
-            return Ok(Fill::Written);
-        }
+        let Some(zeros) = &self.zeros else { return Ok(Fill::Written) };
         let mut at = u64::from(HEADER_BLOCKS * self.block_len);
-        let part_len = usize::try_from(len.min(FILL_LEN as u64)).map_err(io::Error::other)?;
-        let zeros = Block::zeroed(part_len);
         while at < len {
             if queue.wanted.load(Ordering::Acquire) {
                 return Ok(Fill::Allocated);
             }
-            let part = (len - at).min(part_len as u64);
-            file.write_at(&zeros[..usize::try_from(part).map_err(io::Error::other)?], at)?;
-            queue.written.add(part);
-            at += part;
+            let most = if queue.ready_len() > 0 { GENTLE_FILL_LEN } else { FILL_LEN };
+            let left = usize::try_from(len - at).unwrap_or(usize::MAX);
+            let part = &zeros[..left.min(most).min(zeros.len())];
+            file.write_at(part, at)?;
+            queue.written.add(part.len() as u64);
+            at += part.len() as u64;
         }
-        file.sync_data()?;
         Ok(Fill::Written)
     }
 }
@@ -559,6 +569,8 @@ pub(crate) fn run<'a, Queues>(recipe: &Recipe, bell: &Bell, queues: impl Fn() ->
 where
     Queues: Iterator<Item = &'a SegmentQueue>,
 {
+    // Where that cannot be had, it competes with the writers like any other thread.
+    let _ = corewal_disk::give_way();
     loop {
         let mut patience = None;
         let mut again = false;

@@ -15,7 +15,7 @@ use crate::keep::{Archives, Kept, Piece};
 use crate::layout::{Layout, Listing};
 use crate::manifests::ManifestWriter;
 use crate::method::{self, Methods};
-use crate::prepare::{Bell, Fill, Leftover, Recipe, SegmentQueue};
+use crate::prepare::{self, Bell, Fill, Leftover, Recipe, SegmentQueue};
 use crate::recovery::facts::{LastBatch, Seen};
 use crate::recovery::judge::Claims;
 use crate::recovery::report::Report;
@@ -167,7 +167,10 @@ fn recipe(options: &Options, layout: &Layout, manifest: &Manifest) -> Recipe {
         schema: options.schema,
         ahead: options.prepared_ahead,
         access: options.access,
-        zero_fill: !layout.disk.is_copy_on_write(&layout.dir).unwrap_or(false),
+        zeros: match layout.disk.is_copy_on_write(&layout.dir) {
+            Ok(true) => None,
+            Ok(false) | Err(_) => Some(prepare::zeros(options.segment_len)),
+        },
     }
 }
 
