@@ -59,7 +59,7 @@ pub(crate) struct Tuning {
     segment_size: u64,
 
     /// Batches of a shard that may be in flight at once
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 8)]
     depth: usize,
 }
 

@@ -150,7 +150,7 @@ pub struct OptionsError {
 
 impl Options {
     /// Defaults for a log in `dir`: one shard, segments of 64 MiB (the first of 1 MiB), blocks of 4096 bytes,
-    /// writes of 256 KiB, at most 4 of them in flight, records up to 16 MiB, batches up to 32 MiB, two
+    /// writes of 256 KiB, at most 8 of them in flight, records up to 16 MiB, batches up to 32 MiB, two
     /// segments prepared ahead, every batch durable, a vouch after 10 ms of idleness.
     #[must_use]
     pub fn new(dir: impl AsRef<Path>) -> Self {
@@ -163,7 +163,7 @@ impl Options {
             segment_len: 64 << 20,
             first_segment_len: 1 << 20,
             write_len: 256 << 10,
-            depth: 4,
+            depth: 8,
             max_record: 16 << 20,
             max_batch: 32 << 20,
             prepared_ahead: 2,
@@ -241,7 +241,8 @@ impl Options {
         self
     }
 
-    /// How many batches of a shard may be in flight at once, counted from the frontier. A ceiling.
+    /// How many batches of a shard may be in flight at once, counted from the frontier. A ceiling: those that are full
+    /// go up to it, others while fewer than half of it are in flight (and fewer than four, if that is more).
     #[must_use]
     pub fn depth(mut self, batches: usize) -> Self {
         self.depth = batches;

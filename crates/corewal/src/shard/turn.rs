@@ -392,11 +392,17 @@ impl Drive {
         Ok(())
     }
 
-    /// The number of entries in the open batch from which on it can be sealed before a completion; `None` for
-    /// never. By the rule of [`next_sealable`](Self::next_sealable), for whoever fills it meanwhile.
+    /// The number of entries in the open batch from which on it can be sealed before a completion; the highest for
+    /// not before it is full, `None` for never. By the rule of [`next_sealable`](Self::next_sealable), for whoever fills
+    /// it meanwhile.
     pub(super) fn sealable_from(&self) -> Option<u64> {
         let (in_flight, entries) = self.load_of_the_disk();
-        (in_flight < self.shared.options.depth).then(|| enough(entries))
+        let depth = self.shared.options.depth;
+        match in_flight {
+            _ if in_flight < open_depth(depth) => Some(enough(entries)),
+            _ if in_flight < depth => Some(u64::MAX),
+            _ => None,
+        }
     }
 
     /// Entries of the newest batch, if nothing is in flight: so many may come again.
@@ -534,20 +540,23 @@ impl Drive {
     /// The batch that may go to the kernel now, by the sealing rule.
     ///
     /// Nothing in flight: at once, unless a [`Refill`] holds it back. Else an open batch waits until it has half as
-    /// many entries as are in flight, so that batches grow with the load; a full one goes as soon as the depth
-    /// allows.
+    /// many entries as are in flight, so that batches grow with the load, and takes at most a part of the depth; a full
+    /// one goes as soon as the depth allows.
     fn next_sealable(
         &self,
         intake: &mut Intake,
         sealing: Sealing,
     ) -> Option<(BatchNumber, OpenBatch)> {
         let (in_flight, entries) = self.load_of_the_disk();
-        if in_flight >= self.shared.options.depth {
+        let depth = self.shared.options.depth;
+        if in_flight >= depth {
             return None;
         }
         if intake.ready.is_empty() {
             let open = intake.open.as_ref().filter(|open| !open.is_empty())?;
-            let is_enough = in_flight == 0 || u64::from(open.entry_count()) >= enough(entries);
+            let is_enough = in_flight == 0
+                || in_flight < open_depth(depth)
+                    && u64::from(open.entry_count()) >= enough(entries);
             if sealing == Sealing::Later || !is_enough {
                 return None;
             }
@@ -667,6 +676,12 @@ impl Drive {
         let refused = self.ring.push(operation).err();
         assert!(refused.is_none(), "the ring is as deep as the depth and a sync");
     }
+}
+
+/// How many batches may be in flight so that one that is not full joins them. Full ones keep the disk busy; others do
+/// better to grow while a few are on their way.
+fn open_depth(depth: usize) -> usize {
+    (depth / 2).max(4).min(depth)
 }
 
 /// Entries that an open batch must have to be sealed beside so many in flight.

@@ -303,6 +303,35 @@ fn what_a_batch_has_released_shares_the_next_one() {
     log.close().unwrap();
 }
 
+/// Full batches use the whole depth; one that is not full joins at most half of it, and grows meanwhile.
+#[test]
+fn only_full_batches_fill_the_depth() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    let options = tiny(&dir).segment_len(64 << 10).first_segment_len(64 << 10).depth(10);
+    let (log, mut writer) = open_one(options.disk(tap.clone()));
+    commit(&log, &mut writer, "the first");
+    tap.set_order(Order::Held);
+    for appended in 1..=20 {
+        append(&log, &mut writer, "in a batch that is not full");
+        writer.turn().unwrap();
+        assert!(writer.in_flight() <= 5.min(appended), "after {appended}");
+    }
+    assert_eq!(writer.in_flight(), 5);
+    let mut full = 0;
+    while let Ok(stamp) = writer.append_bytes(Kind::PUT, &[7; 700]) {
+        full = stamp.seq.0;
+        writer.turn().unwrap();
+    }
+    assert_eq!(writer.in_flight(), 10);
+    tap.set_order(Order::Natural);
+    writer.sync().unwrap();
+    assert_eq!(writer.frontier(), Seq(full));
+    writer.close().unwrap();
+    log.close().unwrap();
+}
+
 /// A program that sleeps although it was told to take another turn gets its batch to the disk all the same.
 #[test]
 fn a_batch_that_is_held_back_lets_nobody_sleep() {
