@@ -27,13 +27,14 @@ pub(crate) fn own(variant: &Variant, asked: &Asked, count: u32) -> Result<Answer
     let commit = async |number| -> Result<_, Anything> {
         let mut records = Records::new(number, RECORD_LEN);
         let mut latencies_ns = histogram();
-        while Instant::now() < end && records.count() < limit {
-            let start = Instant::now();
+        let mut now = Instant::now();
+        while now < end && records.count() < limit {
             // Fewer bytes than the blocks hold are outstanding, so it is never full.
             let stamp = log.borrow_mut().writer.append_bytes(Kind::PUT, records.bytes())?;
             let durable = log.borrow().durable(stamp);
             durable.await?;
-            latencies_ns += u64::try_from(start.elapsed().as_nanos())?;
+            let start = std::mem::replace(&mut now, Instant::now());
+            latencies_ns += u64::try_from((now - start).as_nanos())?;
             records.advance();
         }
         Ok((records.count(), latencies_ns))
@@ -82,12 +83,13 @@ pub(crate) fn remote(variant: &Variant, asked: &Asked, count: u32) -> Result<Ans
     let commit = async |producer: Producer, number| -> Result<_, Anything> {
         let mut records = Records::new(number, RECORD_LEN);
         let mut latencies_ns = histogram();
-        while Instant::now() < end && records.count() < limit {
-            let start = Instant::now();
+        let mut now = Instant::now();
+        while now < end && records.count() < limit {
             // Fewer bytes than the blocks hold are outstanding, so it never waits in line.
             let stamp = producer.append_bytes(Kind::PUT, records.bytes())?;
             producer.durable(stamp).await?;
-            latencies_ns += u64::try_from(start.elapsed().as_nanos())?;
+            let start = std::mem::replace(&mut now, Instant::now());
+            latencies_ns += u64::try_from((now - start).as_nanos())?;
             records.advance();
         }
         Ok((records.count(), latencies_ns))
