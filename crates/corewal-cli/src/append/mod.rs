@@ -48,7 +48,7 @@ pub(crate) struct Append {
 
     /// Close an epoch after so many lines (1000), or after so much time (100ms) if there were lines
     ///
-    /// Without it, one epoch is closed at the end.
+    /// Without it, one epoch is closed at the end. The end of an epoch asks for a sync, whatever the policy in --options.
     #[arg(long, value_name = "PACE", value_parser = parse_pace)]
     epoch_every: Option<Pace>,
 
@@ -146,7 +146,6 @@ impl Append {
         max_line: usize,
     ) -> Fed {
         let seats = log.take_seats();
-        let log = &*log;
         let queues: Vec<Queue> = seats.iter().map(|_| Queue::default()).collect();
         let router = Mutex::new(Router::new(&queues, &self.by));
         let pacer = Pacer::default();
@@ -157,7 +156,7 @@ impl Append {
                 let seated = &seated;
                 std::thread::Builder::new()
                     .name(format!("corewal-{}", seat.shard()))
-                    .spawn_scoped(scope, move || shard::run(seat, log, queue, board, seated))
+                    .spawn_scoped(scope, move || shard::run(seat, queue, board, seated))
                     .expect("the system starts a thread");
             }
             if let Some(Pace::Time(every)) = self.epoch_every {
