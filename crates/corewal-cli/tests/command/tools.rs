@@ -186,6 +186,27 @@ fn what_is_killed_loses_nothing() {
 }
 
 #[test]
+fn a_torture_under_every_policy_tests_something_or_says_that_it_did_not() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
+    let ran = place.run("torture", &["--seconds", "0"]);
+    assert_eq!(ran.code, CODE_WORLD, "{}", ran.stderr);
+    assert!(ran.error().contains("nothing was tested"), "{}", ran.stderr);
+    for policy in ["on-demand", "1000 s"] {
+        let text = format!("policy = '{policy}'\nsegment_len = '256 KiB'\nfirst_segment_len = '256 KiB'\n\
+                            write_len = '64 KiB'\nmax_batch = '128 KiB'\nmax_record = '64 KiB'\n");
+        let options = place.file("options.toml", text.as_bytes());
+        let ran = place.run("torture", &["--seconds", "3", "--json", "--options", &options]);
+        assert_eq!(ran.code, CODE_GOOD, "{policy}: {}", ran.stderr);
+        let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+        let acked = document["lines_acknowledged"].as_u64();
+        assert!(acked.is_some_and(|acked| acked > 0), "{policy}: {document}");
+    }
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "its logs are removed");
+}
+
+#[test]
 fn no_power_cut_of_a_recorded_run_loses_anything() {
     let place = Place::new();
     std::fs::create_dir(place.path("log")).expect("a directory");
