@@ -10,7 +10,7 @@ use corewal::{Kind, Options, RecoverError};
 use crate::damage;
 use crate::options::Place;
 use crate::payload::{kind_name, kind_text, write_escaped, write_json};
-use crate::trouble::{Trouble, quiet};
+use crate::trouble::{Trouble, quiet, remark};
 use crate::verify::found;
 
 /// Print every entry that verifies, with where it stands: shard by shard, segment by segment.
@@ -110,10 +110,10 @@ impl Dump {
         for finding in survey.findings() {
             let lost = finding.gap.as_ref().map(damage::loss);
             let lost = lost.map_or(String::new(), |lost| format!("; {lost}"));
-            eprintln!("note: {}{lost}", finding.error);
+            remark(format_args!("note: {}{lost}", finding.error));
         }
         if survey.manifest().is_none() && !self.all {
-            eprintln!("note: without a manifest nothing counts; --all shows what verifies");
+            remark("note: without a manifest nothing counts; --all shows what verifies");
         }
         found(&survey, &self.place)
     }

@@ -1,5 +1,7 @@
 //! The `corewal` command: append to write-ahead logs, replay and inspect them, and measure disks for them.
 #![forbid(unsafe_code)]
+// They panic when nobody listens; see `trouble::remark` and `trouble::quiet`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod append;
 mod bench;

@@ -77,9 +77,9 @@ impl Repair {
                 .with("nothing was changed; without --dry-run it is repaired as shown"));
         }
         if !self.consent.is_given() {
-            // The document goes to scripts; people read the plan before they agree to it.
-            show(&mut io::stderr().lock(), plan.report())
-                .map_err(|error| Trouble::output(&error))?;
+            // The document goes to scripts; people read the plan before they agree to it. If they cannot, they
+            // cannot be asked either.
+            let _ = show(&mut io::stderr().lock(), plan.report());
         }
         confirm(self.consent, "Repair the log as shown?")
             .map_err(|trouble| trouble.with("the log is still damaged").exiting(Exit::Damage))?;

@@ -1,7 +1,7 @@
 //! Why the command ends without success: one line for people, one number for scripts.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError, TailError};
@@ -52,7 +52,7 @@ impl Trouble {
 
     /// Prints the line, and gives the number.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("{self}");
+        remark(self);
         ExitCode::from(self.exit as u8)
     }
 }
@@ -143,6 +143,11 @@ impl From<CloseError> for Trouble {
     fn from(error: CloseError) -> Self {
         Self::world(error)
     }
+}
+
+/// A line on standard error. Where nobody can be told, that changes no result.
+pub(crate) fn remark(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A reader of the output that has seen enough is no trouble.

@@ -22,7 +22,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::options::{Place, Tuning};
 use crate::quantity::{Pace, parse_pace};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, remark};
 use input::{Filled, LineReader, Next, Source};
 use queue::Queue;
 use route::{By, RouteError, Router};
@@ -118,10 +118,8 @@ impl Append {
         closed?;
         assert_eq!(durable, fed.lines, "every line was acknowledged");
         if !self.quiet {
-            eprintln!(
-                "{}; committed epoch {committed}",
-                fed.summary(started.elapsed(), shards, &engine)
-            );
+            let summary = fed.summary(started.elapsed(), shards, &engine);
+            remark(format_args!("{summary}; committed epoch {committed}"));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use corewal::{AppendError, Epoch, Kind, Seat, Seq, ShardId, ShardWriter, Stamp, 
 
 use crate::append::input::Stop;
 use crate::append::queue::{Lines, Message, Queue, Taken};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, remark};
 
 /// How long to sleep when the next segment is not prepared yet.
 const UNTIL_SEGMENT: Duration = Duration::from_millis(1);
@@ -215,7 +215,7 @@ impl ShardLoop<'_> {
             AppendError::Full => Ok(Fed::Refused(UNTIL_SEGMENT)),
             AppendError::NoSpace(_) if self.board.on_full_disk == OnFullDisk::Wait => {
                 if !self.board.told_of_space.swap(true, Ordering::Relaxed) {
-                    eprintln!("waiting: {refusal}");
+                    remark(format_args!("waiting: {refusal}"));
                 }
                 Ok(Fed::Refused(UNTIL_SPACE))
             }
