@@ -8,7 +8,7 @@ use corewal::inspect::{Content, EntryFlags, EntryView, Proof, Stretch, Survey, S
 use corewal::{Kind, Options, RecoverError};
 
 use crate::damage;
-use crate::options::Place;
+use crate::options::{Place, check_surveyed_shard};
 use crate::payload::{kind_name, kind_text, write_escaped, write_json};
 use crate::trouble::{Trouble, quiet, remark};
 use crate::verify::found;
@@ -103,6 +103,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
 impl Dump {
     pub(crate) fn run(self) -> Result<(), Trouble> {
         let survey = Survey::read(&Options::new(&self.place.dir))?;
+        check_surveyed_shard(self.shard, &survey)?;
         let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
         let printed = self.print(&mut out, &survey);
         let flushed = out.flush().or_else(quiet).map_err(|error| Trouble::output(&error));

@@ -28,9 +28,31 @@ fn the_newest_entries_come_in_merged_order() {
     assert_eq!(lines(&everything), all);
     let one = place.good("tail", &["-n", "1", "--shard", "0", "--format", "raw"]);
     assert_eq!(one, b"line 198\n");
-    let ran = place.run("tail", &["--shard", "7"]);
-    assert_eq!(ran.code, CODE_WORLD);
-    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_shard_that_is_not_there_is_told_by_every_command() {
+    let place = log("10");
+    let verbs: [(&str, &[&str]); 5] = [
+        ("tail", &[]),
+        ("prove", &[]),
+        ("dump", &[]),
+        ("release", &["--yes", "--before", "3"]),
+        ("truncate", &["--yes", "--after", "3"]),
+    ];
+    for (verb, args) in verbs {
+        let ran = place.run(verb, &[args, &["--shard", "7"]].concat());
+        assert_eq!(ran.code, CODE_WORLD, "{verb}");
+        assert_eq!(ran.error(), "the log has no shard 7; it has 2", "{verb}");
+        assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "{verb} has not opened it");
+    }
+    // Without a manifest, the segments say which there are.
+    for name in ["log/MANIFEST-0", "log/MANIFEST-1"] {
+        std::fs::remove_file(place.path(name)).expect("a manifest");
+    }
+    let ran = place.run("dump", &["--all", "--shard", "1"]);
+    assert_eq!(ran.code, CODE_DAMAGE, "{}", ran.stderr);
+    assert!(lines(&ran.stdout).len() >= 100, "its entries are shown");
 }
 
 #[test]
@@ -76,10 +98,6 @@ fn nothing_is_released_without_a_word() {
 fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let place = log("5");
     let all = lines(&place.good("replay", &[])).len();
-    let ran = place.run("release", &["--yes", "--shard", "7", "--before", "3"]);
-    assert_eq!(ran.code, CODE_WORLD);
-    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
-    assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "it was not opened for that");
     let args = ["--yes", "--checkpoint", "30", "--bytes", "snapshot-30", "--json"];
     let said: Value = serde_json::from_slice(&place.good("release", &args)).expect("a document");
     assert_eq!(said["shards"][0]["shard"], 0, "{said}");
