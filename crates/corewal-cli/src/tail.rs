@@ -120,7 +120,7 @@ impl Tail {
         last: Seq,
     ) -> Result<(Option<ShardTail>, Vec<Shown>), Trouble> {
         // Barriers take seqs too, so go further back until there are enough.
-        let mut back = self.count as u64 * 2 + 16;
+        let mut back = (self.count as u64).saturating_mul(2).saturating_add(16);
         loop {
             let released = inspect::manifest(options)?
                 .and_then(|it| it.shard(shard).map(|it| it.released_seq))

@@ -61,7 +61,7 @@ pub(crate) struct Demo {
     cores: Vec<u16>,
 
     /// Events a second of the killed run; so many that it takes about 8 seconds by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
     rate: Option<f64>,
 
     /// Where to work, and leave everything; a directory that goes away by default
@@ -78,6 +78,11 @@ Examples:
   corewal demo
   corewal demo --workload nexmark --kills 20 --svg demo.svg
   corewal demo --cores 2,4,1       every life on another number of cores";
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "must be a number above zero".to_owned())
+}
 
 /// What the job computes.
 #[derive(Clone, Debug, Args)]
@@ -209,7 +214,7 @@ impl Demo {
         let events = self.task.events();
         let most_cores = self.cores.iter().copied().max().unwrap_or(1);
         let mut screen = Screen::new(events, most_cores);
-        let mut aims = aim::plan(self.kills, events, self.task.seed).into_iter();
+        let mut aims = aim::plan(self.kills, events, self.task.seed);
         let mut aim = aims.next();
         for cores in self.cores.iter().cycle() {
             history.begin_life();

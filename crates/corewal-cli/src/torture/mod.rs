@@ -99,6 +99,8 @@ Exits 1 if nothing was acknowledged in all that time: then nothing was tested.";
 
 /// How long images of a run are recovered, also when the time is over.
 const LEAST: Duration = Duration::from_millis(200);
+/// More than any run needs, and a moment that the clock has.
+const MOST: Duration = Duration::from_secs(3600);
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -233,7 +235,8 @@ impl Torture {
             }
             held = checked?;
             if let Some(recorded) = &mut recorded {
-                recorded.another(dir, (started + end).max(Instant::now() + LEAST))?;
+                let left = end.saturating_sub(started.elapsed()).clamp(LEAST, MOST);
+                recorded.another(dir, Instant::now() + left)?;
             }
             bar.set_position(started.elapsed().as_secs().min(self.seconds));
             bar.set_message(format!("{} kills, {} acknowledged", tally.cycles, tally.acked));
