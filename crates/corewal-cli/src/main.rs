@@ -68,8 +68,8 @@ enum Verb {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  good
-  1  the world failed: an I/O error, a full disk, a log that is locked or not there, bad input
-  2  wrong usage
+  1  the world failed: an I/O error, a full disk, a log that is locked or not there, bad input, a no to a question
+  2  wrong usage, also a question without --yes where nobody can be asked
   3  damage was found: something that had been acknowledged is missing or broken";
 
 fn main() -> ExitCode {

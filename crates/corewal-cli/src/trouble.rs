@@ -44,12 +44,6 @@ impl Trouble {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
 
-    /// The same trouble, told to scripts as another one.
-    #[must_use]
-    pub(crate) fn exiting(self, exit: Exit) -> Self {
-        Self { exit, ..self }
-    }
-
     /// Prints the line, and gives the number.
     pub(crate) fn report(&self) -> ExitCode {
         remark(self);

@@ -74,5 +74,6 @@ mod tests {
             Target::Recovery => None,
         });
         assert!(places.is_sorted_by(|a, b| a <= b && *b < 800_000));
+        assert_eq!(super::plan(u64::MAX, u64::MAX, 7).take(10).count(), 10);
     }
 }
