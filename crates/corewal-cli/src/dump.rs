@@ -21,7 +21,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Dump {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// What is printed for an entry
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "jsonl")]

@@ -28,6 +28,18 @@ pub(crate) struct Place {
     pub(crate) dir: PathBuf,
 }
 
+impl fmt::Display for Place {
+    /// As on a command line: `--dir DIR`, quoted for a shell where it must be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dir = self.dir.to_string_lossy();
+        let is_plain = |it: char| it.is_alphanumeric() || "/._-+,:@%".contains(it);
+        match dir.chars().all(is_plain) {
+            true => write!(f, "--dir {dir}"),
+            false => write!(f, "--dir '{}'", dir.replace('\'', r"'\''")),
+        }
+    }
+}
+
 /// How the log is written.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "How it is written")]

@@ -21,7 +21,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Prove {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Only this shard
     #[arg(long, value_name = "SHARD")]

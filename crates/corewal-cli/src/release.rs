@@ -18,7 +18,7 @@ use crate::trouble::{Exit, Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Release {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Record a checkpoint of this epoch, and let go of what is up to it, on every shard
     #[arg(

@@ -22,7 +22,7 @@ use crate::trouble::{Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Tail {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Go on with entries as they become durable, until Ctrl-C
     #[arg(long, short)]

@@ -18,7 +18,7 @@ use crate::trouble::{Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Truncate {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Which shard
     #[arg(long, value_name = "SHARD")]

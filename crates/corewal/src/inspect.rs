@@ -69,6 +69,7 @@ pub struct Inspection {
     segments: Vec<SegmentFacts>,
     damage: Vec<RecoverError>,
     remembered: Option<Remembered>,
+    salvages: Vec<PathBuf>,
     foreign: Vec<PathBuf>,
 }
 
@@ -180,6 +181,7 @@ impl Inspection {
             segments: Vec::new(),
             damage: Vec::new(),
             remembered: method::load(&layout),
+            salvages: Vec::new(),
             foreign: Vec::new(),
             layout,
         };
@@ -204,6 +206,7 @@ impl Inspection {
         inspection.look_at(&listing)?;
         inspection.count()?;
         inspection.classify();
+        inspection.salvages = listing.salvages;
         inspection.foreign = listing.foreign;
         Ok(inspection)
     }
@@ -237,6 +240,12 @@ impl Inspection {
     #[must_use]
     pub fn remembered(&self) -> Option<&Remembered> {
         self.remembered.as_ref()
+    }
+
+    /// Folders in which a [`salvage`](crate::salvage) has put copies aside; nothing reads them.
+    #[must_use]
+    pub fn salvages(&self) -> &[PathBuf] {
+        &self.salvages
     }
 
     /// What lies in the directory and does not belong to a log.

@@ -36,7 +36,7 @@ use shard::{AckWish, Board, OnFullDisk};
 #[command(after_help = HELP)]
 pub(crate) struct Append {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Number of shards, each with a thread of its own [default: what --options or the log has; 1 for a new one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

@@ -302,12 +302,7 @@ impl Demo {
 }
 
 /// Takes a word in, and says what is worth a line.
-fn hear(
-    word: Word,
-    cores: u16,
-    history: &mut History,
-    screen: &Screen,
-) -> Result<(), Trouble> {
+fn hear(word: Word, cores: u16, history: &mut History, screen: &Screen) -> Result<(), Trouble> {
     match word {
         Word::Recovering => history.doing = Met::Recovery,
         Word::Recovered(it) => {

@@ -120,7 +120,8 @@ impl Tally {
             return Ok(());
         }
         let text = "the writer was killed before it acknowledged anything, so nothing was tested";
-        let text = if self.cycles == 0 { "nothing was written, so nothing was tested" } else { text };
+        let text =
+            if self.cycles == 0 { "nothing was written, so nothing was tested" } else { text };
         Err(Broken::World(Trouble::world(text).with("give it more --seconds")))
     }
 }

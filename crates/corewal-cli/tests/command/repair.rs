@@ -1,8 +1,12 @@
 //! What a repair exports, asks and leaves alone; what it saves is in `harms`.
 
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
-use crate::support::{CODE_DAMAGE, CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, files, flip};
+use crate::support::{
+    CODE_DAMAGE, CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, Ran, files, flip,
+};
 
 #[test]
 fn entries_of_a_damaged_batch_are_exported_one_by_one() {
@@ -36,6 +40,38 @@ fn entries_of_a_damaged_batch_are_exported_one_by_one() {
     };
     assert_eq!(saved.lines().map(payload).collect::<Vec<_>>(), expected);
     assert_eq!(place.run("replay", &[]).code, CODE_GOOD);
+    let text = String::from_utf8(place.good("inspect", &[])).expect("text");
+    let folder = said["folder"].as_str().expect("a path");
+    assert!(text.contains(&format!("\ncopies of a repair: {folder}\n")), "{text}");
+    assert!(!text.contains("not of a log"), "{text}");
+    let document = place.inspect();
+    assert_eq!(document["salvages"], serde_json::json!([folder]));
+    assert_eq!(document["foreign"], serde_json::json!([]));
+}
+
+#[test]
+fn advice_is_a_command_that_a_shell_takes() {
+    let place = Place::new();
+    let file = place.file("lines", b"one\ntwo\n");
+    place.good("append", &[&file]);
+    flip(&place.path("log/shard-0000/0000000001.seg"), 2 * 4096 + 200);
+    let dir = place.path("it's a log");
+    std::fs::rename(place.path("log"), &dir).expect("it is renamed");
+    let corewal = env!("CARGO_BIN_EXE_corewal");
+    for verb in ["append", "replay", "inspect", "verify", "prove", "dump", "stat", "tail"] {
+        let ran = Ran::of(
+            Command::new(corewal).arg(verb).arg("--dir").arg(&dir).stdin(Stdio::null()).output(),
+        );
+        assert_eq!(ran.code, CODE_DAMAGE, "{verb}: {}", ran.stderr);
+        let advice = ran.error().split('`').nth(1).expect("a command").to_owned();
+        let advice = advice.replacen("corewal", corewal, 1);
+        let ran = Ran::of(Command::new("sh").args(["-c", &advice]).output());
+        assert_eq!(ran.code, CODE_DAMAGE, "{verb}: {advice}: {}", ran.stderr);
+        assert!(String::from_utf8_lossy(&ran.stdout).contains("lost: shard 0"), "{advice}");
+    }
+    let ran = place.run("replay", &[]);
+    let expected = format!("`corewal append --dir {}` makes one", place.path("log").display());
+    assert!(ran.error().ends_with(&expected), "{}", ran.stderr);
 }
 
 #[test]
@@ -65,7 +101,6 @@ fn what_is_sound_or_no_log_is_left_alone() {
 #[cfg(target_os = "linux")]
 fn answered(place: &Place, verb: &str, args: &[&str], answer: &str) -> Option<i32> {
     use std::io::Write as _;
-    use std::process::{Command, Stdio};
 
     let command = place.command(verb, args);
     let words = std::iter::once(command.get_program()).chain(command.get_args());

@@ -213,8 +213,10 @@ fn a_torture_under_every_policy_tests_something_or_says_that_it_did_not() {
     assert_eq!(ran.code, CODE_WORLD, "{}", ran.stderr);
     assert!(ran.error().contains("nothing was tested"), "{}", ran.stderr);
     for policy in ["on-demand", "1000 s"] {
-        let text = format!("policy = '{policy}'\nsegment_len = '256 KiB'\nfirst_segment_len = '256 KiB'\n\
-                            write_len = '64 KiB'\nmax_batch = '128 KiB'\nmax_record = '64 KiB'\n");
+        let text = format!(
+            "policy = '{policy}'\nsegment_len = '256 KiB'\nfirst_segment_len = '256 KiB'\n\
+                            write_len = '64 KiB'\nmax_batch = '128 KiB'\nmax_record = '64 KiB'\n"
+        );
         let options = place.file("options.toml", text.as_bytes());
         let ran = place.run("torture", &["--seconds", "3", "--json", "--options", &options]);
         assert_eq!(ran.code, CODE_GOOD, "{policy}: {}", ran.stderr);
