@@ -46,7 +46,8 @@ use crate::recovery::{
 
 pub use corewal_format::{
     BatchFault, BatchFlags, BatchHeader, BodyFault, Checkpoint, CurrentRun, EntryFlags, EntryView,
-    Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
+    Manifest, ManifestFault, RkyvLayout, Run, SegmentFault, SegmentHeader, SegmentNumber,
+    ShardRecord, Void, VoidCause,
 };
 
 pub use self::shape::{SegmentShape, Shape};
