@@ -1,12 +1,8 @@
 //! What a repair exports, asks and leaves alone; what it saves is in `harms`.
 
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
 
-use crate::support::{
-    CODE_DAMAGE, CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, Ran, files, flip,
-};
+use crate::support::{CODE_DAMAGE, CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, files, flip};
 
 #[test]
 fn entries_of_a_damaged_batch_are_exported_one_by_one() {
@@ -49,8 +45,13 @@ fn entries_of_a_damaged_batch_are_exported_one_by_one() {
     assert_eq!(document["foreign"], serde_json::json!([]));
 }
 
+#[cfg(unix)]
 #[test]
 fn advice_is_a_command_that_a_shell_takes() {
+    use std::process::{Command, Stdio};
+
+    use crate::support::Ran;
+
     let place = Place::new();
     let file = place.file("lines", b"one\ntwo\n");
     place.good("append", &[&file]);
@@ -101,6 +102,7 @@ fn what_is_sound_or_no_log_is_left_alone() {
 #[cfg(target_os = "linux")]
 fn answered(place: &Place, verb: &str, args: &[&str], answer: &str) -> Option<i32> {
     use std::io::Write as _;
+    use std::process::{Command, Stdio};
 
     let command = place.command(verb, args);
     let words = std::iter::once(command.get_program()).chain(command.get_args());
