@@ -26,13 +26,15 @@ pub(crate) fn confirm(consent: Consent, question: &str) -> Result<(), Trouble> {
     if consent.yes {
         return Ok(());
     }
-    if !io::stdin().is_terminal() {
+    let ask = || {
+        let mut terminal = io::stderr();
+        write!(terminal, "{question} Type `yes`: ").and_then(|()| terminal.flush())
+    };
+    if !io::stdin().is_terminal() || ask().is_err() {
         let trouble =
             Trouble::new(Exit::Usage, "this has to be agreed to, and nobody can be asked");
         return Err(trouble.with("say --yes"));
     }
-    eprint!("{question} Type `yes`: ");
-    let _ = io::stderr().flush();
     let mut answer = String::new();
     io::stdin()
         .read_line(&mut answer)

@@ -8,9 +8,9 @@ use corewal::inspect::{Content, EntryFlags, EntryView, Proof, Stretch, Survey, S
 use corewal::{Kind, Options, RecoverError};
 
 use crate::damage;
-use crate::options::Place;
+use crate::options::{Place, check_surveyed_shard};
 use crate::payload::{kind_name, kind_text, write_escaped, write_json};
-use crate::trouble::{Trouble, quiet};
+use crate::trouble::{Trouble, quiet, remark};
 use crate::verify::found;
 
 /// Print every entry that verifies, with where it stands: shard by shard, segment by segment.
@@ -21,7 +21,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Dump {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// What is printed for an entry
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "jsonl")]
@@ -103,6 +103,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
 impl Dump {
     pub(crate) fn run(self) -> Result<(), Trouble> {
         let survey = Survey::read(&Options::new(&self.place.dir))?;
+        check_surveyed_shard(self.shard, &survey)?;
         let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
         let printed = self.print(&mut out, &survey);
         let flushed = out.flush().or_else(quiet).map_err(|error| Trouble::output(&error));
@@ -110,10 +111,10 @@ impl Dump {
         for finding in survey.findings() {
             let lost = finding.gap.as_ref().map(damage::loss);
             let lost = lost.map_or(String::new(), |lost| format!("; {lost}"));
-            eprintln!("note: {}{lost}", finding.error);
+            remark(format_args!("note: {}{lost}", finding.error));
         }
         if survey.manifest().is_none() && !self.all {
-            eprintln!("note: without a manifest nothing counts; --all shows what verifies");
+            remark("note: without a manifest nothing counts; --all shows what verifies");
         }
         found(&survey, &self.place)
     }

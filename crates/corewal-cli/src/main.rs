@@ -1,5 +1,7 @@
 //! The `corewal` command: append to write-ahead logs, replay and inspect them, and measure disks for them.
 #![forbid(unsafe_code)]
+// They panic when nobody listens; see `trouble::remark` and `trouble::quiet`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod append;
 mod bench;
@@ -30,6 +32,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::options::Place;
 
 /// Write-ahead logs for thread-per-core programs: append, replay, inspect; and measure disks for them.
 #[derive(Debug, Parser)]
@@ -66,12 +70,35 @@ enum Verb {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  good
-  1  the world failed: an I/O error, a full disk, a log that is locked or not there, bad input
-  2  wrong usage
+  1  the world failed: an I/O error, a full disk, a log that is locked or not there, bad input, a no to a question
+  2  wrong usage, also a question without --yes where nobody can be asked
   3  damage was found: something that had been acknowledged is missing or broken";
 
+impl Verb {
+    /// The log that it is about, for advice about it.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Append(append) => Some(&append.place),
+            Self::Replay(replay) => Some(&replay.place),
+            Self::Inspect(inspect) => Some(&inspect.place),
+            Self::Verify(verify) => Some(&verify.place),
+            Self::Prove(prove) => Some(&prove.place),
+            Self::Dump(dump) => Some(&dump.place),
+            Self::Stat(stat) => Some(&stat.place),
+            Self::Tail(tail) => Some(&tail.place),
+            Self::Release(release) => Some(&release.place),
+            Self::Truncate(truncate) => Some(&truncate.place),
+            // These make logs of their own, or none; a repair is the last advice.
+            Self::Demo(_) | Self::DemoLife(_) | Self::Torture(_) | Self::Repair(_) => None,
+            Self::Bench(_) | Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => None,
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let done = match Command::parse().verb {
+    let verb = Command::parse().verb;
+    let place = verb.place().cloned();
+    let done = match verb {
         Verb::Append(append) => append.run(),
         Verb::Replay(replay) => replay.run(),
         Verb::Inspect(inspect) => inspect.run(),
@@ -93,6 +120,6 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(trouble) => trouble.report(),
+        Err(trouble) => trouble.report(place.as_ref()),
     }
 }

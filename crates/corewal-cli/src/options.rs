@@ -1,13 +1,14 @@
 //! The engine's options, as the command line gives them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use corewal::inspect::Shape;
-use corewal::{Engine, Options, RecoverError, SyncMethod};
+use corewal::inspect::{Shape, Survey};
+use corewal::{Engine, Options, RecoverError, ShardId, SyncMethod};
 
 use crate::quantity::parse_size;
 use crate::trouble::{Exit, Trouble};
@@ -25,6 +26,18 @@ pub(crate) struct Place {
     /// Directory of the log
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+}
+
+impl fmt::Display for Place {
+    /// As on a command line: `--dir DIR`, quoted for a shell where it must be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dir = self.dir.to_string_lossy();
+        let is_plain = |it: char| it.is_alphanumeric() || "/._-+,:@%".contains(it);
+        match dir.chars().all(is_plain) {
+            true => write!(f, "--dir {dir}"),
+            false => write!(f, "--dir '{}'", dir.replace('\'', r"'\''")),
+        }
+    }
 }
 
 /// How the log is written.
@@ -156,6 +169,27 @@ pub(crate) fn of_the_log(place: &Place) -> Result<Options, Trouble> {
         None => Err(RecoverError::NoLog { dir: place.dir.clone() }.into()),
         Some(shape) => Ok(options.shape(&shape)),
     }
+}
+
+/// The shard that was asked for, if one was, must be one of those that the log has.
+pub(crate) fn check_shard(
+    wanted: Option<u16>,
+    known: impl Iterator<Item = ShardId>,
+) -> Result<(), Trouble> {
+    let known: BTreeSet<ShardId> = known.collect();
+    match wanted {
+        Some(wanted) if !known.contains(&ShardId(wanted)) => {
+            let trouble = Trouble::world(format_args!("the log has no shard {wanted}"));
+            Err(trouble.with(format_args!("it has {}", known.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The same; without a manifest the segments say which shards there are.
+pub(crate) fn check_surveyed_shard(wanted: Option<u16>, survey: &Survey) -> Result<(), Trouble> {
+    let shards = survey.shards().iter().map(|it| it.shard);
+    check_shard(wanted, shards.chain(survey.segments().iter().map(|it| it.shard)))
 }
 
 fn of_file(file: &Path, place: &Place, default_shards: u16) -> Result<Options, Trouble> {

@@ -8,7 +8,7 @@ use corewal::{BatchNumber, Options, RecoverError, SegmentNumber, Seq, ShardId};
 use serde_json::{Value, json};
 
 use crate::damage;
-use crate::options::Place;
+use crate::options::{Place, check_surveyed_shard};
 use crate::style;
 use crate::trouble::{Trouble, quiet};
 use crate::verify::found;
@@ -21,7 +21,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Prove {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Only this shard
     #[arg(long, value_name = "SHARD")]
@@ -63,6 +63,7 @@ struct Line {
 impl Prove {
     pub(crate) fn run(self) -> Result<(), Trouble> {
         let survey = Survey::read(&Options::new(&self.place.dir))?;
+        check_surveyed_shard(self.shard, &survey)?;
         let lines = self.lines(&survey)?;
         let mut out = BufWriter::new(style::stdout());
         let shown = match self.json {

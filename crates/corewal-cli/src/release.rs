@@ -7,7 +7,7 @@ use corewal::{Epoch, Log, Options, Released, Seq, ShardId, inspect};
 use serde_json::{Value, json};
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, of_the_log};
+use crate::options::{Place, check_shard, of_the_log};
 use crate::trouble::{Exit, Trouble, quiet};
 
 /// Let go of the oldest segments: those of which the entries are held elsewhere, or not needed any more.
@@ -18,7 +18,7 @@ use crate::trouble::{Exit, Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Release {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Record a checkpoint of this epoch, and let go of what is up to it, on every shard
     #[arg(
@@ -59,11 +59,7 @@ impl Release {
         let Some(manifest) = inspect::manifest(&Options::new(&self.place.dir))? else {
             return Err(corewal::RecoverError::NoLog { dir: self.place.dir.clone() }.into());
         };
-        if let Some(shard) = self.shard
-            && manifest.shard(ShardId(shard)).is_none()
-        {
-            return Err(Trouble::world(format_args!("the log has no shard {shard}")));
-        }
+        check_shard(self.shard, manifest.shards.iter().map(|record| record.shard))?;
         let last = manifest.checkpoint.as_ref();
         if self.checkpoint.is_some()
             && self.bytes.is_none()

@@ -41,8 +41,8 @@ pub(crate) struct Repair {
 }
 
 const HELP: &str = "\
-Exits 0 if the log is repaired or nothing is to be done, 3 if a dry run found damage, a repair was not agreed to, or
-damage remains.
+Exits 0 if the log is repaired or nothing is to be done, 1 if it was not agreed to, 2 if nobody could be asked, 3 if a
+dry run found damage or damage remains.
 
 Examples:
   corewal repair --dir wal --dry-run
@@ -77,12 +77,12 @@ impl Repair {
                 .with("nothing was changed; without --dry-run it is repaired as shown"));
         }
         if !self.consent.is_given() {
-            // The document goes to scripts; people read the plan before they agree to it.
-            show(&mut io::stderr().lock(), plan.report())
-                .map_err(|error| Trouble::output(&error))?;
+            // The document goes to scripts; people read the plan before they agree to it. If they cannot, they
+            // cannot be asked either.
+            let _ = show(&mut io::stderr().lock(), plan.report());
         }
         confirm(self.consent, "Repair the log as shown?")
-            .map_err(|trouble| trouble.with("the log is still damaged").exiting(Exit::Damage))?;
+            .map_err(|trouble| trouble.with("the log is still damaged"))?;
         let report = plan.carry_out()?;
         self.say(Outcome::Repaired, Some(&report))
     }

@@ -17,7 +17,7 @@ use crate::trouble::{Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Replay {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Only entries whose epoch is committed
     #[arg(long)]

@@ -19,7 +19,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Stat {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Print one JSON document
     #[arg(long)]

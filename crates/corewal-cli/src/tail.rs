@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use corewal::{Entry, Kind, Log, Options, Seq, ShardId, Stamp, Tail as ShardTail, inspect};
 
-use crate::options::Place;
+use crate::options::{Place, check_shard};
 use crate::replay::Format;
 use crate::stop;
 use crate::trouble::{Trouble, quiet};
@@ -22,7 +22,7 @@ use crate::trouble::{Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Tail {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Go on with entries as they become durable, until Ctrl-C
     #[arg(long, short)]
@@ -106,21 +106,10 @@ impl Tail {
 
     /// The shards that are wanted, with the last seq that stands in each.
     fn shards(&self, options: &Options) -> Result<Vec<(ShardId, Seq)>, Trouble> {
-        let report = Log::read(options.clone())?.report().clone();
-        let shards: Vec<_> = report
-            .shards
-            .iter()
-            .filter(|it| self.shard.is_none_or(|shard| it.shard.0 == shard))
-            .map(|it| (it.shard, it.last.map_or(Seq(0), |(_, seq)| seq)))
-            .collect();
-        match (shards.is_empty(), self.shard) {
-            (true, Some(shard)) => {
-                let known = report.shards.len();
-                let trouble = Trouble::world(format_args!("the log has no shard {shard}"));
-                Err(trouble.with(format_args!("it has {known}")))
-            }
-            _ => Ok(shards),
-        }
+        let shards = Log::read(options.clone())?.report().shards.clone();
+        check_shard(self.shard, shards.iter().map(|it| it.shard))?;
+        let shards = shards.iter().filter(|it| self.shard.is_none_or(|shard| it.shard.0 == shard));
+        Ok(shards.map(|it| (it.shard, it.last.map_or(Seq(0), |(_, seq)| seq))).collect())
     }
 
     /// The newest entries of a shard, and what follows it from there on.
@@ -131,7 +120,7 @@ impl Tail {
         last: Seq,
     ) -> Result<(Option<ShardTail>, Vec<Shown>), Trouble> {
         // Barriers take seqs too, so go further back until there are enough.
-        let mut back = self.count as u64 * 2 + 16;
+        let mut back = (self.count as u64).saturating_mul(2).saturating_add(16);
         loop {
             let released = inspect::manifest(options)?
                 .and_then(|it| it.shard(shard).map(|it| it.released_seq))

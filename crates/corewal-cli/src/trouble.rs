@@ -1,17 +1,21 @@
 //! Why the command ends without success: one line for people, one number for scripts.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use corewal::{CloseError, EpochError, Failure, OpenError, RecoverError, SitError, TailError};
 use corewal_stream::JobError;
+
+use crate::options::Place;
 
 /// What went wrong.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     exit: Exit,
     text: String,
+    /// `corewal repair` may help.
+    is_repairable: bool,
 }
 
 /// The exit codes besides 0.
@@ -27,7 +31,7 @@ pub(crate) enum Exit {
 
 impl Trouble {
     pub(crate) fn new(exit: Exit, text: impl fmt::Display) -> Self {
-        Self { exit, text: text.to_string() }
+        Self { exit, text: text.to_string(), is_repairable: false }
     }
 
     pub(crate) fn world(text: impl fmt::Display) -> Self {
@@ -44,15 +48,20 @@ impl Trouble {
         Self { text: format!("{}; {more}", self.text), ..self }
     }
 
-    /// The same trouble, told to scripts as another one.
+    /// The same trouble, of a log that nothing was done to and that can be repaired.
     #[must_use]
-    pub(crate) fn exiting(self, exit: Exit) -> Self {
-        Self { exit, ..self }
+    pub(crate) fn repairable(self) -> Self {
+        Self { is_repairable: true, ..self }
     }
 
-    /// Prints the line, and gives the number.
-    pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("{self}");
+    /// Prints the line, with what to do about it in the place that the command was about, and gives the number.
+    pub(crate) fn report(&self, place: Option<&Place>) -> ExitCode {
+        match place.filter(|_| self.is_repairable) {
+            None => remark(self),
+            Some(place) => remark(format_args!(
+                "{self}; nothing was changed; `corewal repair {place} --dry-run` says what can be saved"
+            )),
+        }
         ExitCode::from(self.exit as u8)
     }
 }
@@ -69,9 +78,10 @@ impl From<RecoverError> for Trouble {
         match error {
             _ if error.unknown_version().is_some() => trouble.with(LATER_VERSION),
             RecoverError::Locked { .. } => trouble.with("wait for it to end, then try again"),
-            RecoverError::NoLog { .. } => trouble.with("`corewal append` makes one"),
-            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => trouble
-                .with("nothing was changed; `corewal repair --dry-run` says what can be saved"),
+            RecoverError::NoLog { dir } => {
+                trouble.with(format_args!("`corewal append {}` makes one", Place { dir }))
+            }
+            RecoverError::Damaged(_) | RecoverError::Manifest { .. } => trouble.repairable(),
             _ => trouble,
         }
     }
@@ -143,6 +153,11 @@ impl From<CloseError> for Trouble {
     fn from(error: CloseError) -> Self {
         Self::world(error)
     }
+}
+
+/// A line on standard error. Where nobody can be told, that changes no result.
+pub(crate) fn remark(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// A reader of the output that has seen enough is no trouble.

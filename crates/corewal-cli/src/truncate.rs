@@ -7,7 +7,7 @@ use corewal::{AppendError, Log, Options, RecoverError, Seq, ShardId, TruncateErr
 use serde_json::json;
 
 use crate::confirm::{Consent, confirm};
-use crate::options::{Place, of_the_log};
+use crate::options::{Place, check_shard, of_the_log};
 use crate::trouble::{Trouble, quiet};
 
 /// Cut off the end of a shard: no recovery delivers it again, and its seqs are never given out again.
@@ -18,7 +18,7 @@ use crate::trouble::{Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Truncate {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Which shard
     #[arg(long, value_name = "SHARD")]
@@ -48,8 +48,9 @@ impl Truncate {
             return Err(RecoverError::NoLog { dir: self.place.dir.clone() }.into());
         };
         let (shard, seq) = (ShardId(self.shard), Seq(self.after));
-        if manifest.shard(shard).is_none_or(|record| !record.active) {
-            return Err(Trouble::world(format_args!("the log has no active shard {shard}")));
+        check_shard(Some(self.shard), manifest.shards.iter().map(|record| record.shard))?;
+        if manifest.shard(shard).is_some_and(|record| !record.active) {
+            return Err(Trouble::world(format_args!("shard {shard} is retired")));
         }
         let dir = self.place.dir.display();
         let question = format!(

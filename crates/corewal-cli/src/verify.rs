@@ -20,7 +20,7 @@ use crate::trouble::{Exit, LATER_VERSION, Trouble, quiet};
 #[command(after_help = HELP)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Print one JSON document
     #[arg(long)]
@@ -76,9 +76,7 @@ pub(crate) fn found(survey: &Survey, place: &Place) -> Result<(), Trouble> {
     let trouble = Trouble::new(Exit::Damage, format_args!("{count} {places} damaged in {dir}"));
     Err(match survey.findings().is_empty() {
         true => trouble.with("nothing is lost and nothing is to be repaired, but look at the disk"),
-        false => trouble.with(format_args!(
-            "nothing was changed; `corewal repair --dir {dir} --dry-run` says what can be saved"
-        )),
+        false => trouble.repairable(),
     })
 }
 

@@ -197,6 +197,7 @@ pub struct RingConfig {
 
 /// Which tenant of [`Ring`] is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Engine {
     /// io_uring where it can be had, else the synchronous one.
     #[default]

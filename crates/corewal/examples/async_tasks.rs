@@ -1,6 +1,6 @@
 //! Tasks of a runtime: each appends and awaits its acknowledgement; all of them run on one thread.
 //!
-//! `cargo run --example async_tasks [directory]`
+//! `cargo run -p corewal --example async_tasks [directory]`
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A core's own loop: one thread drives its shard and reads from a pipe, and sleeps in poll(2) on both.
 //!
-//! `cargo run --example event_loop [directory]`
+//! `cargo run -p corewal --example event_loop [directory]`
 
 #[cfg(target_os = "linux")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {

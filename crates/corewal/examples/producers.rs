@@ -1,7 +1,7 @@
 //! Threads that share two shards: the log drives each shard on a thread of its own, pinned to a CPU, and any
 //! thread appends through a producer.
 //!
-//! `cargo run --example producers [directory]`
+//! `cargo run -p corewal --example producers [directory]`
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

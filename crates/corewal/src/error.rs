@@ -360,8 +360,9 @@ impl fmt::Display for Witness {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
-    /// All blocks are in flight, or the next segment is not prepared yet: call `turn`, then try again.
-    #[error("all blocks are in flight; take a turn and try again")]
+    /// All blocks are in flight, or the next segment is not prepared yet. A writer takes a
+    /// [`turn`](crate::ShardWriter::turn), a producer awaits its [`room`](crate::Producer::room); then try again.
+    #[error("no room for now: a writer takes a turn, a producer awaits room; then try again")]
     Full,
     /// The record, encoded, is too large.
     #[error("a record of {len} bytes is above the limit of {max} bytes")]

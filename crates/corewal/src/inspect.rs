@@ -46,7 +46,8 @@ use crate::recovery::{
 
 pub use corewal_format::{
     BatchFault, BatchFlags, BatchHeader, BodyFault, Checkpoint, CurrentRun, EntryFlags, EntryView,
-    Manifest, Run, SegmentFault, SegmentHeader, SegmentNumber, ShardRecord, Void, VoidCause,
+    Manifest, ManifestFault, RkyvLayout, Run, SegmentFault, SegmentHeader, SegmentNumber,
+    ShardRecord, Void, VoidCause,
 };
 
 pub use self::shape::{SegmentShape, Shape};
@@ -69,6 +70,7 @@ pub struct Inspection {
     segments: Vec<SegmentFacts>,
     damage: Vec<RecoverError>,
     remembered: Option<Remembered>,
+    salvages: Vec<PathBuf>,
     foreign: Vec<PathBuf>,
 }
 
@@ -180,6 +182,7 @@ impl Inspection {
             segments: Vec::new(),
             damage: Vec::new(),
             remembered: method::load(&layout),
+            salvages: Vec::new(),
             foreign: Vec::new(),
             layout,
         };
@@ -204,6 +207,7 @@ impl Inspection {
         inspection.look_at(&listing)?;
         inspection.count()?;
         inspection.classify();
+        inspection.salvages = listing.salvages;
         inspection.foreign = listing.foreign;
         Ok(inspection)
     }
@@ -237,6 +241,12 @@ impl Inspection {
     #[must_use]
     pub fn remembered(&self) -> Option<&Remembered> {
         self.remembered.as_ref()
+    }
+
+    /// Folders in which a [`salvage`](crate::salvage) has put copies aside; nothing reads them.
+    #[must_use]
+    pub fn salvages(&self) -> &[PathBuf] {
+        &self.salvages
     }
 
     /// What lies in the directory and does not belong to a log.

@@ -15,6 +15,8 @@ use crate::error::{Doing, IoFault};
 const METHOD_NAME: &str = "SYNC-METHOD";
 /// The same while it is written.
 const METHOD_NEXT_NAME: &str = "SYNC-METHOD-next";
+/// What the name of a folder with a salvage's copies begins with, before its generation.
+const SALVAGE_PREFIX: &str = "salvage-";
 /// What the names of files begin with that are there to be measured with.
 pub(crate) const PROBE_PREFIX: &str = "PROBE-";
 
@@ -32,6 +34,8 @@ pub(crate) struct Listing {
     pub(crate) shards: Vec<(ShardId, Vec<SegmentNumber>)>,
     /// Files of a measurement that is going on, or was broken off.
     pub(crate) probes: Vec<PathBuf>,
+    /// Folders of copies that salvages have put aside. They are left alone.
+    pub(crate) salvages: Vec<PathBuf>,
     /// What does not belong to a log. It is left alone.
     pub(crate) foreign: Vec<PathBuf>,
 }
@@ -67,6 +71,11 @@ impl Layout {
         self.dir.join(METHOD_NEXT_NAME)
     }
 
+    /// Where the salvage that writes this generation puts its copies.
+    pub(crate) fn salvage(&self, generation: Generation) -> PathBuf {
+        self.dir.join(format!("{SALVAGE_PREFIX}{generation}"))
+    }
+
     pub(crate) fn shard(&self, shard: ShardId) -> PathBuf {
         self.dir.join(ShardName(shard).to_string())
     }
@@ -88,10 +97,14 @@ impl Layout {
                 (EntryType::File, _) if entry.name.starts_with(PROBE_PREFIX) => {
                     listing.probes.push(self.dir.join(entry.name));
                 }
+                (EntryType::Directory, _) if is_salvage(&entry.name) => {
+                    listing.salvages.push(self.dir.join(entry.name));
+                }
                 _ => listing.foreign.push(self.dir.join(entry.name)),
             }
         }
         listing.shards.sort_unstable();
+        listing.salvages.sort_unstable();
         listing.foreign.sort_unstable();
         Ok(listing)
     }
@@ -122,4 +135,9 @@ fn is_log_file(name: &str) -> bool {
     let manifests = [manifest_name(Generation(0)), manifest_name(Generation(1))];
     let others = [LOCK_NAME, MANIFEST_NEXT_NAME, METHOD_NAME, METHOD_NEXT_NAME];
     manifests.contains(&name) || others.contains(&name)
+}
+
+fn is_salvage(name: &str) -> bool {
+    let generation = name.strip_prefix(SALVAGE_PREFIX).and_then(|it| it.parse().ok());
+    generation.is_some_and(|it: u64| it.to_string() == name[SALVAGE_PREFIX.len()..])
 }

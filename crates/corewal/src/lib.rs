@@ -85,6 +85,11 @@
 //! | `failure` | error | a shard has failed; once | `shard`, `cause` |
 //! | `closed` | info | a close is recorded | `dir`, `left_open` |
 //!
+//! # Crash tests
+//!
+//! [`disk::sim`] is a simulated disk: with [`Options::disk`] a program that uses a log can be cut off from power or
+//! killed at any operation, many times a second. The example `crash_test` does so.
+//!
 //! `docs/DURABILITY.md` in the repository has the assumptions, the crash cases and the limits;
 //! `docs/FORMAT.md` the bytes.
 #![forbid(unsafe_code)]
@@ -127,6 +132,7 @@ mod wakeup;
 
 pub use access::SegmentAccess;
 pub use commit::{Commit, NoCommit};
+pub use corewal_disk as disk;
 pub use corewal_disk::{Disk, Engine, Keeps, NullDisk, RealDisk, RingFacts};
 pub use corewal_format::{
     BatchNumber, Checkpoint, Epoch, Generation, Incarnation, Kind, LogId, Place, SchemaId,

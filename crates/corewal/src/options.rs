@@ -73,6 +73,7 @@ pub struct Options {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum SyncMethod {
     /// The fastest here, by measurement: [`Dsync`](Self::Dsync), unless another one was certainly faster on this device.
     ///
@@ -104,6 +105,7 @@ impl fmt::Display for SyncMethod {
 
 /// When batches are made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Policy {
     /// Each batch, as soon as it is written.
     #[default]
@@ -116,6 +118,7 @@ pub enum Policy {
 
 /// Whether segments are written past the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum AccessWish {
     /// Direct I/O where the file system has it, else buffered; which one is in the capabilities.
     #[default]
@@ -126,6 +129,7 @@ pub enum AccessWish {
 
 /// Who runs the preparing of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Preparing {
     /// A background thread of the log.
     #[default]
@@ -192,7 +196,8 @@ impl Options {
         self.max_record
     }
 
-    /// Where files live; the operating system's by default.
+    /// Where files live; the operating system's by default. A [`SimDisk`](crate::disk::sim::SimDisk) keeps them in
+    /// memory, and can cut the power at any operation: the example `crash_test` tests a program so.
     #[must_use]
     pub fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = disk;

@@ -21,6 +21,7 @@ use crate::shard::{Credit, Entrance, Given, Patience, Room, Seat, SitError, Writ
 
 /// Where the log's writer threads run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Pinning {
     /// Each on a CPU of its own, in turn, of those that the process may use (sched_getaffinity(2)). With more
     /// shards than CPUs, several share one.

@@ -4,6 +4,8 @@
 
 #[path = "../examples/async_tasks.rs"]
 mod async_tasks;
+#[path = "../examples/crash_test.rs"]
+mod crash_test;
 #[path = "../examples/event_loop.rs"]
 mod event_loop;
 #[path = "../examples/producers.rs"]
@@ -44,6 +46,11 @@ fn tasks_are_acknowledged() {
     let dir = temp.path().join("log");
     assert_eq!(async_tasks::run(&dir).unwrap(), 3_200);
     assert_eq!(recovered(&dir), (3_200, 1));
+}
+
+#[test]
+fn a_program_survives_every_power_cut() {
+    assert!(crash_test::run().unwrap() > 500);
 }
 
 #[cfg(target_os = "linux")]

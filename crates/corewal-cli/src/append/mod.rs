@@ -22,7 +22,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::options::{Place, Tuning};
 use crate::quantity::{Pace, parse_pace};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, remark};
 use input::{Filled, LineReader, Next, Source};
 use queue::Queue;
 use route::{By, RouteError, Router};
@@ -36,7 +36,7 @@ use shard::{AckWish, Board, OnFullDisk};
 #[command(after_help = HELP)]
 pub(crate) struct Append {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Number of shards, each with a thread of its own [default: what --options or the log has; 1 for a new one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -48,7 +48,7 @@ pub(crate) struct Append {
 
     /// Close an epoch after so many lines (1000), or after so much time (100ms) if there were lines
     ///
-    /// Without it, one epoch is closed at the end.
+    /// Without it, one epoch is closed at the end. The end of an epoch asks for a sync, whatever the policy in --options.
     #[arg(long, value_name = "PACE", value_parser = parse_pace)]
     epoch_every: Option<Pace>,
 
@@ -118,10 +118,8 @@ impl Append {
         closed?;
         assert_eq!(durable, fed.lines, "every line was acknowledged");
         if !self.quiet {
-            eprintln!(
-                "{}; committed epoch {committed}",
-                fed.summary(started.elapsed(), shards, &engine)
-            );
+            let summary = fed.summary(started.elapsed(), shards, &engine);
+            remark(format_args!("{summary}; committed epoch {committed}"));
         }
         Ok(())
     }
@@ -146,7 +144,6 @@ impl Append {
         max_line: usize,
     ) -> Fed {
         let seats = log.take_seats();
-        let log = &*log;
         let queues: Vec<Queue> = seats.iter().map(|_| Queue::default()).collect();
         let router = Mutex::new(Router::new(&queues, &self.by));
         let pacer = Pacer::default();
@@ -157,7 +154,7 @@ impl Append {
                 let seated = &seated;
                 std::thread::Builder::new()
                     .name(format!("corewal-{}", seat.shard()))
-                    .spawn_scoped(scope, move || shard::run(seat, log, queue, board, seated))
+                    .spawn_scoped(scope, move || shard::run(seat, queue, board, seated))
                     .expect("the system starts a thread");
             }
             if let Some(Pace::Time(every)) = self.epoch_every {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Duration;
 
-use corewal::{AppendError, Epoch, Kind, Log, Seat, Seq, ShardId, ShardWriter, Stamp, Turn};
+use corewal::{AppendError, Epoch, Kind, Seat, Seq, ShardId, ShardWriter, Stamp, Turn};
 
 use crate::append::input::Stop;
 use crate::append::queue::{Lines, Message, Queue, Taken};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, remark};
 
 /// How long to sleep when the next segment is not prepared yet.
 const UNTIL_SEGMENT: Duration = Duration::from_millis(1);
@@ -81,20 +81,20 @@ impl Board {
 ///
 /// Nobody starts before everybody has sat down (or failed to): an epoch cannot be waited for while a seat is
 /// not taken.
-pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board, seated: &Barrier) {
+pub(crate) fn run(seat: Seat, queue: &Queue, board: &Board, seated: &Barrier) {
     let writer = seat.sit();
     seated.wait();
     let done = writer.map_err(Trouble::from).and_then(|writer| {
         queue.sit(writer.waker());
         ShardLoop {
             writer,
-            log,
             queue,
             board,
             pending: Unacknowledged::default(),
             acks: board.acks,
             lines: None,
             is_closing: false,
+            has_closed: false,
         }
         .serve()
     });
@@ -106,7 +106,6 @@ pub(crate) fn run(seat: Seat, log: &Log, queue: &Queue, board: &Board, seated: &
 
 struct ShardLoop<'a> {
     writer: ShardWriter,
-    log: &'a Log,
     queue: &'a Queue,
     board: &'a Board,
     pending: Unacknowledged,
@@ -116,6 +115,8 @@ struct ShardLoop<'a> {
     lines: Option<(Lines, usize)>,
     /// An end of an epoch was taken, and not written yet.
     is_closing: bool,
+    /// An epoch was ended since the last sync that was asked for here.
+    has_closed: bool,
 }
 
 /// How the feeding of the writer went.
@@ -154,6 +155,9 @@ impl ShardLoop<'_> {
             match (turn, fed) {
                 (Turn::Again, _) | (_, Fed::Some) => {}
                 (Turn::Sleep, _) => self.writer.sleep(None)?,
+                // Under another policy than every batch, what was written may go no further by itself; an epoch
+                // that was ended is to be committed, and other shards may wait for it.
+                (Turn::Idle(_), _) if self.has_closed => self.drain()?,
                 (Turn::Idle(limit), _) => {
                     let limit = if let Fed::Refused(until) = fed { Some(until) } else { limit };
                     self.writer.sleep(limit)?;
@@ -162,17 +166,13 @@ impl ShardLoop<'_> {
         }
     }
 
-    /// Turns until everything that was appended is durable and acknowledged.
+    /// Makes everything that was appended durable, whatever the policy, and acknowledges what is; all of it, unless
+    /// the shard has failed.
     fn drain(&mut self) -> Result<(), Trouble> {
-        loop {
-            let turn = self.writer.turn()?;
-            self.acknowledge()?;
-            match turn {
-                Turn::Again => {}
-                Turn::Sleep => self.writer.sleep(None)?,
-                Turn::Idle(_) => return Ok(()),
-            }
-        }
+        let synced = self.writer.sync();
+        self.has_closed = false;
+        self.acknowledge()?;
+        Ok(synced?)
     }
 
     /// Appends at most one message of the queue.
@@ -188,7 +188,7 @@ impl ShardLoop<'_> {
         if self.is_closing {
             return match self.writer.close_epoch() {
                 Ok(_) => {
-                    self.is_closing = false;
+                    (self.is_closing, self.has_closed) = (false, true);
                     Ok(Fed::Some)
                 }
                 Err(refusal) => self.refused(refusal),
@@ -215,7 +215,7 @@ impl ShardLoop<'_> {
             AppendError::Full => Ok(Fed::Refused(UNTIL_SEGMENT)),
             AppendError::NoSpace(_) if self.board.on_full_disk == OnFullDisk::Wait => {
                 if !self.board.told_of_space.swap(true, Ordering::Relaxed) {
-                    eprintln!("waiting: {refusal}");
+                    remark(format_args!("waiting: {refusal}"));
                 }
                 Ok(Fed::Refused(UNTIL_SPACE))
             }
@@ -234,7 +234,7 @@ impl ShardLoop<'_> {
     fn wait_for_epochs(&mut self, open: u32) -> Result<(), Trouble> {
         self.drain()?;
         let first = Epoch(self.writer.epoch().0.saturating_sub(u64::from(open)));
-        Ok(self.log.wait_epoch(first)?)
+        Ok(self.writer.wait_epoch(first)?)
     }
 
     /// Prints what has become durable, at once.

@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use crate::trouble::{Exit, Trouble};
 use aim::Aim;
 use history::{History, Met};
-use screen::{Screen, grouped, time};
+use screen::{Screen, grouped, print, time};
 use word::Word;
 
 pub(crate) use life::Life;
@@ -61,7 +61,7 @@ pub(crate) struct Demo {
     cores: Vec<u16>,
 
     /// Events a second of the killed run; so many that it takes about 8 seconds by default
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
     rate: Option<f64>,
 
     /// Where to work, and leave everything; a directory that goes away by default
@@ -78,6 +78,11 @@ Examples:
   corewal demo
   corewal demo --workload nexmark --kills 20 --svg demo.svg
   corewal demo --cores 2,4,1       every life on another number of cores";
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0);
+    rate.ok_or_else(|| "must be a number above zero".to_owned())
+}
 
 /// What the job computes.
 #[derive(Clone, Debug, Args)]
@@ -132,22 +137,22 @@ impl Demo {
     pub(crate) fn run(&self) -> Result<(), Trouble> {
         let work = WorkDir::new(self.dir.as_deref())?;
         let events = self.task.events();
-        println!(
+        print(format_args!(
             "{}: {} events on {} cores, in {}",
             self.task.name(),
             grouped(events),
             self.cores.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
             work.path().display()
-        );
+        ))?;
         let started = Instant::now();
         let wanted =
             self.life(&work.path().join("uninterrupted"), self.cores[0], None).quietly()?;
-        println!(
+        print(format_args!(
             "uninterrupted: {} lines in {:.1} s; now with {} kills",
             grouped(count_lines(&wanted)),
             started.elapsed().as_secs_f64(),
             self.kills
-        );
+        ))?;
         let mut history = History::new();
         let job = work.path().join("killed");
         self.killed(&job, &mut history)?;
@@ -184,12 +189,12 @@ impl Demo {
                 ),
             ));
         }
-        println!(
+        print(format_args!(
             "{} after {kills} kills: the output is identical, {} bytes in {} lines",
             time(history.now()),
             grouped(output.len() as u64),
             grouped(count_lines(output))
-        );
+        ))?;
         if (kills as u64) < self.kills {
             return Err(Trouble::world(format_args!(
                 "the job ended before {} of its {} kills; give it more events or a lower rate",
@@ -209,7 +214,7 @@ impl Demo {
         let events = self.task.events();
         let most_cores = self.cores.iter().copied().max().unwrap_or(1);
         let mut screen = Screen::new(events, most_cores);
-        let mut aims = aim::plan(self.kills, events, self.task.seed).into_iter();
+        let mut aims = aim::plan(self.kills, events, self.task.seed);
         let mut aim = aims.next();
         for cores in self.cores.iter().cycle() {
             history.begin_life();
@@ -219,7 +224,7 @@ impl Demo {
                     aim = aims.next();
                     let (at, met) = history.kills.last().copied().unwrap_or_default();
                     let number = history.kills.len();
-                    screen.say(&format!("{} KILL {number} {}", time(at), met.text()));
+                    screen.say(&format!("{} KILL {number} {}", time(at), met.text()))?;
                 }
             }
         }
@@ -243,7 +248,7 @@ impl Demo {
                 due.saturating_duration_since(Instant::now())
             });
             match words.recv_timeout(patience) {
-                Ok(word) => hear(word, cores, history, screen),
+                Ok(word) => hear(word, cores, history, screen)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -255,10 +260,10 @@ impl Demo {
             if let Some(aim) = aim.filter(|aim| due.is_none() && history.has_come(aim.target)) {
                 due = Some(Instant::now() + aim.delay);
             }
-            screen.show(history);
+            screen.show(history)?;
         }
         let status = child.0.wait().map_err(|error| Trouble::world(&error))?;
-        words.iter().for_each(|word| hear(word, cores, history, screen));
+        words.iter().try_for_each(|word| hear(word, cores, history, screen))?;
         if status.success() {
             return Ok(LifeEnd::Finished);
         }
@@ -297,7 +302,7 @@ impl Demo {
 }
 
 /// Takes a word in, and says what is worth a line.
-fn hear(word: Word, cores: u16, history: &mut History, screen: &Screen) {
+fn hear(word: Word, cores: u16, history: &mut History, screen: &Screen) -> Result<(), Trouble> {
     match word {
         Word::Recovering => history.doing = Met::Recovery,
         Word::Recovered(it) => {
@@ -312,7 +317,7 @@ fn hear(word: Word, cores: u16, history: &mut History, screen: &Screen) {
                     it.checkpoint,
                     grouped(it.changes),
                     grouped(it.events)
-                ));
+                ))?;
             }
         }
         Word::Checkpoint(_) => history.doing = Met::Checkpoint,
@@ -323,10 +328,11 @@ fn hear(word: Word, cores: u16, history: &mut History, screen: &Screen) {
         Word::Gauges(gauges) => history.gauges(gauges),
         Word::Done(late) => {
             if late > 0 {
-                screen.say(&format!("{late} events came too late"));
+                screen.say(&format!("{late} events came too late"))?;
             }
         }
     }
+    Ok(())
 }
 
 enum LifeEnd {

@@ -1,11 +1,13 @@
 //! What is seen while it happens: bars on a terminal, a line now and then elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::history::History;
+use crate::trouble::{Trouble, quiet};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -18,7 +20,7 @@ pub(crate) enum Screen {
 
 impl Screen {
     pub(crate) fn new(events: u64, cores: u16) -> Self {
-        if !std::io::stdout().is_terminal() {
+        if !io::stdout().is_terminal() {
             return Self::Lines { last: Duration::ZERO };
         }
         let all = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::stdout());
@@ -36,18 +38,19 @@ impl Screen {
     }
 
     /// Something worth a line.
-    pub(crate) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) -> Result<(), Trouble> {
         match self {
             // A terminal that is gone is no reason to stop.
             Self::Bars { all, .. } => drop(all.println(line)),
-            Self::Lines { .. } => println!("{line}"),
+            Self::Lines { .. } => print(line)?,
         }
+        Ok(())
     }
 
     /// Where everything is.
-    pub(crate) fn show(&mut self, history: &History) {
+    pub(crate) fn show(&mut self, history: &History) -> Result<(), Trouble> {
         if history.gauges.is_empty() {
-            return;
+            return Ok(());
         }
         let (closed, committed) = (history.closed(), history.committed());
         let lag = closed.saturating_sub(committed);
@@ -67,19 +70,20 @@ impl Screen {
             Self::Lines { last } => {
                 let now = history.now();
                 if now < *last + LINE_EVERY {
-                    return;
+                    return Ok(());
                 }
                 *last = now;
                 let cores: Vec<String> =
                     history.gauges.iter().map(|gauge| grouped(gauge.read)).collect();
-                println!(
+                print(format_args!(
                     "{} {} events (cores in this life: {}), epoch {closed}, {lag} not committed yet",
                     time(now),
                     grouped(history.read()),
                     cores.join(", ")
-                );
+                ))?;
             }
         }
+        Ok(())
     }
 
     pub(crate) fn finish(&self) {
@@ -88,6 +92,12 @@ impl Screen {
             total.finish_and_clear();
         }
     }
+}
+
+/// A line on standard output. A reader that has seen enough is no reason to stop: the exit code says how it ended.
+pub(crate) fn print(line: impl fmt::Display) -> Result<(), Trouble> {
+    let printed = writeln!(io::stdout(), "{line}");
+    printed.or_else(quiet).map_err(|error| Trouble::output(&error))
 }
 
 /// A time since the start, as it stands before a line.

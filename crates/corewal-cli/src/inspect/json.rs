@@ -1,6 +1,7 @@
 //! An inspection for programs: one document, written as it is read.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use corewal::inspect::{
@@ -17,13 +18,16 @@ pub(super) fn show(
     inspection: &Inspection,
     detail: Detail,
 ) -> Result<(), Broken> {
-    let foreign = inspection.foreign().iter().map(|path| path.display().to_string());
+    let paths = |paths: &[PathBuf]| -> Value {
+        paths.iter().map(|path| path.display().to_string()).collect()
+    };
     let head = [
         ("manifest", inspection.manifest().map_or(Value::Null, manifest)),
         ("found", inspection.report().map_or(Value::Null, found)),
         ("segments", inspection.segments().iter().map(segment).collect()),
         ("sync_method", inspection.remembered().map_or(Value::Null, remembered)),
-        ("foreign", foreign.collect()),
+        ("salvages", paths(inspection.salvages())),
+        ("foreign", paths(inspection.foreign())),
         ("damage", inspection.damage().iter().map(damage).collect()),
     ];
     let mut before = "{";

@@ -23,7 +23,7 @@ use crate::verify::found;
 #[command(after_help = HELP)]
 pub(crate) struct Inspect {
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 
     /// Show every batch: place, seqs, epoch, promises
     #[arg(long)]

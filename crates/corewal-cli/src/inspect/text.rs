@@ -29,6 +29,9 @@ pub(super) fn show(
     if let Some(answer) = inspection.remembered() {
         writeln!(out, "sync method: {}", remembered_text(answer))?;
     }
+    for path in inspection.salvages() {
+        writeln!(out, "copies of a repair: {}", path.display())?;
+    }
     for path in inspection.foreign() {
         writeln!(out, "not of a log: {}", path.display())?;
     }

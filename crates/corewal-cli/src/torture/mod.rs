@@ -94,10 +94,13 @@ Examples:
   corewal torture --dir /mnt/new-disk --seconds 600 --record
   corewal torture --dir . --seconds 3600 --shards 8 --engine blocking --segment-size 1MiB
 
-Exits 3 if anything is lost or wrong: then the log and the ledger of the last cycle, or the recorded run, are kept.";
+Exits 3 if anything is lost or wrong: then the log and the ledger of the last cycle, or the recorded run, are kept.
+Exits 1 if nothing was acknowledged in all that time: then nothing was tested.";
 
 /// How long images of a run are recovered, also when the time is over.
 const LEAST: Duration = Duration::from_millis(200);
+/// More than any run needs, and a moment that the clock has.
+const MOST: Duration = Duration::from_secs(3600);
 
 /// What was done so far.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,6 +111,19 @@ struct Tally {
     sent: u64,
     acked: u64,
     logs: u64,
+}
+
+impl Tally {
+    /// Nothing can be lost where nothing was acknowledged.
+    fn tested(&self) -> Result<(), Broken> {
+        if self.acked > 0 {
+            return Ok(());
+        }
+        let text = "the writer was killed before it acknowledged anything, so nothing was tested";
+        let text =
+            if self.cycles == 0 { "nothing was written, so nothing was tested" } else { text };
+        Err(Broken::World(Trouble::world(text).with("give it more --seconds")))
+    }
 }
 
 /// What a recovery gave.
@@ -150,6 +166,7 @@ impl Torture {
         let mut recorded = self.record.then(|| Recorded::new(&self.tuning, self.seed));
         let bar = self.bar();
         let done = self.cycles(&dir, started, &mut tally, recorded.as_mut(), &bar);
+        let done = done.and_then(|()| tally.tested());
         bar.finish_and_clear();
         self.summarize(&tally, recorded.as_ref(), started.elapsed(), done.is_ok())
             .or_else(quiet)
@@ -219,7 +236,8 @@ impl Torture {
             }
             held = checked?;
             if let Some(recorded) = &mut recorded {
-                recorded.another(dir, (started + end).max(Instant::now() + LEAST))?;
+                let left = end.saturating_sub(started.elapsed()).clamp(LEAST, MOST);
+                recorded.another(dir, Instant::now() + left)?;
             }
             bar.set_position(started.elapsed().as_secs().min(self.seconds));
             bar.set_message(format!("{} kills, {} acknowledged", tally.cycles, tally.acked));

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::support::{CODE_GOOD, CODE_USAGE, CODE_WORLD, Place, flights, lines};
+use crate::support::{CODE_GOOD, CODE_USAGE, CODE_WORLD, Live, Place, flights, lines};
 
 #[test]
 fn flights_come_back_from_four_shards_in_the_order_of_each_origin() {
@@ -159,6 +159,31 @@ fn epochs_may_follow_each_other_as_fast_as_lines() {
         place.good("append", &["--shards", "2", "--epoch-every", "1", "--engine", engine, &file]);
         assert_eq!(lines(&place.good("replay", &["--committed"])).len(), 200);
         assert_eq!(place.inspect()["manifest"]["committed_epoch"], 200);
+    }
+}
+
+#[test]
+fn every_line_is_durable_and_acknowledged_under_every_policy() {
+    // The interval is one that nobody waits for.
+    for policy in ["every-batch", "on-demand", "1000 s"] {
+        let place = Place::new();
+        let options = place.file("options.toml", format!("policy = '{policy}'\n").as_bytes());
+        let file = place.file("lines", "x\n".repeat(100).as_bytes());
+        let args = ["--shards", "2", "--options", &options, &file];
+        for (round, more) in (1..).zip([&[][..], &["--epoch-every", "1"]]) {
+            place.good("append", &[&args, more].concat());
+            let acks = place.good("append", &[&args, more, &["--ack"]].concat());
+            assert_eq!(lines(&acks).len(), 100, "{policy} {more:?}");
+            let committed = place.good("replay", &["--committed"]);
+            assert_eq!(lines(&committed).len(), 200 * round, "{policy} {more:?}");
+        }
+        // While the input is open, the end of an epoch is what asks.
+        let mut live = Live::start(&place, &[&args[..4], &["--epoch-every", "1"]].concat());
+        for shard in [0, 1] {
+            live.write("y\n");
+            assert!(live.ack().starts_with(&format!("ack\t{shard}\t")), "{policy}");
+        }
+        live.end();
     }
 }
 

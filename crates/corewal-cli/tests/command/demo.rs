@@ -47,4 +47,9 @@ fn the_demo_does_not_begin_where_something_is() {
     let ran = demo(&place, &[]);
     assert_eq!(ran.code, CODE_USAGE);
     assert!(ran.error().ends_with("is not empty: the demo begins from nothing"), "{}", ran.stderr);
+    for rate in ["0", "-1", "inf", "nan"] {
+        let ran = demo(&place, &[&format!("--rate={rate}")]);
+        assert_eq!(ran.code, CODE_USAGE, "{rate}: {}", ran.stderr);
+        assert!(ran.error().contains("above zero"), "{}", ran.stderr);
+    }
 }

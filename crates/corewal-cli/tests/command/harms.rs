@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{CODE_DAMAGE, Live, Place, Ran, files, flip, lines};
+use crate::support::{CODE_DAMAGE, CODE_USAGE, Live, Place, Ran, files, flip, lines};
 
 const BLOCK: usize = 4096;
 /// Bytes of a batch's header.
@@ -396,7 +396,7 @@ fn is_repaired(
     assert_eq!(planned["lost"].as_array().expect("a list").is_empty(), harm.lost.is_empty());
     assert_eq!(files(&place.path("log")), before, "{name}: a dry run changes nothing");
     let refused = place.run("repair", &[]);
-    assert_eq!(refused.code, CODE_DAMAGE, "{name}: nobody agreed");
+    assert_eq!(refused.code, CODE_USAGE, "{name}: nobody agreed");
     assert!(refused.error().contains("--yes"), "{}", refused.stderr);
     assert_eq!(files(&place.path("log")), before, "{name}");
 

@@ -14,6 +14,7 @@ mod live;
 mod operating;
 mod repair;
 mod replay;
+mod streams;
 mod support;
 mod tools;
 mod verify;

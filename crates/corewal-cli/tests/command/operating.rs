@@ -63,7 +63,7 @@ impl Scratch {
         let root = root.display();
         let mut command = command.replace("/var/lib/app", &format!("{root}app"));
         command = command.replace("/mnt/other", &format!("{root}other"));
-        command = command.replace("--seconds 600", "--seconds 1 --segment-size 256KiB");
+        command = command.replace("--seconds 600", "--seconds 3 --segment-size 256KiB");
         command = command.replace("--quick", "--quick --rounds 1 --slice-ms 1 --file-size 1MiB");
         let asks = ["release", "truncate", "repair"]
             .iter()

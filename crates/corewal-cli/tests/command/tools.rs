@@ -24,13 +24,37 @@ fn the_newest_entries_come_in_merged_order() {
     let all = lines(&all);
     let newest = place.good("tail", &["-n", "25"]);
     assert_eq!(lines(&newest), all[175..]);
-    let everything = place.good("tail", &["-n", "100000"]);
-    assert_eq!(lines(&everything), all);
+    for count in ["100000", "9223372036854775800", "18446744073709551615"] {
+        let everything = place.good("tail", &["-n", count]);
+        assert_eq!(lines(&everything), all, "{count}");
+    }
     let one = place.good("tail", &["-n", "1", "--shard", "0", "--format", "raw"]);
     assert_eq!(one, b"line 198\n");
-    let ran = place.run("tail", &["--shard", "7"]);
-    assert_eq!(ran.code, CODE_WORLD);
-    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_shard_that_is_not_there_is_told_by_every_command() {
+    let place = log("10");
+    let verbs: [(&str, &[&str]); 5] = [
+        ("tail", &[]),
+        ("prove", &[]),
+        ("dump", &[]),
+        ("release", &["--yes", "--before", "3"]),
+        ("truncate", &["--yes", "--after", "3"]),
+    ];
+    for (verb, args) in verbs {
+        let ran = place.run(verb, &[args, &["--shard", "7"]].concat());
+        assert_eq!(ran.code, CODE_WORLD, "{verb}");
+        assert_eq!(ran.error(), "the log has no shard 7; it has 2", "{verb}");
+        assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "{verb} has not opened it");
+    }
+    // Without a manifest, the segments say which there are.
+    for name in ["log/MANIFEST-0", "log/MANIFEST-1"] {
+        std::fs::remove_file(place.path(name)).expect("a manifest");
+    }
+    let ran = place.run("dump", &["--all", "--shard", "1"]);
+    assert_eq!(ran.code, CODE_DAMAGE, "{}", ran.stderr);
+    assert!(lines(&ran.stdout).len() >= 100, "its entries are shown");
 }
 
 #[test]
@@ -76,10 +100,6 @@ fn nothing_is_released_without_a_word() {
 fn a_checkpoint_lets_go_of_whole_segments_and_is_shown() {
     let place = log("5");
     let all = lines(&place.good("replay", &[])).len();
-    let ran = place.run("release", &["--yes", "--shard", "7", "--before", "3"]);
-    assert_eq!(ran.code, CODE_WORLD);
-    assert!(ran.error().contains("no shard 7"), "{}", ran.stderr);
-    assert_eq!(place.inspect()["manifest"]["incarnation"], 1, "it was not opened for that");
     let args = ["--yes", "--checkpoint", "30", "--bytes", "snapshot-30", "--json"];
     let said: Value = serde_json::from_slice(&place.good("release", &args)).expect("a document");
     assert_eq!(said["shards"][0]["shard"], 0, "{said}");
@@ -181,6 +201,29 @@ fn what_is_killed_loses_nothing() {
     let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
     assert_eq!(document["good"], true);
     assert!(document["kills"].as_u64().is_some_and(|kills| kills > 0), "{document}");
+    let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
+    assert_eq!(left, 0, "its logs are removed");
+}
+
+#[test]
+fn a_torture_under_every_policy_tests_something_or_says_that_it_did_not() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("log")).expect("a directory");
+    let ran = place.run("torture", &["--seconds", "0"]);
+    assert_eq!(ran.code, CODE_WORLD, "{}", ran.stderr);
+    assert!(ran.error().contains("nothing was tested"), "{}", ran.stderr);
+    for policy in ["on-demand", "1000 s"] {
+        let text = format!(
+            "policy = '{policy}'\nsegment_len = '256 KiB'\nfirst_segment_len = '256 KiB'\n\
+                            write_len = '64 KiB'\nmax_batch = '128 KiB'\nmax_record = '64 KiB'\n"
+        );
+        let options = place.file("options.toml", text.as_bytes());
+        let ran = place.run("torture", &["--seconds", "3", "--json", "--options", &options]);
+        assert_eq!(ran.code, CODE_GOOD, "{policy}: {}", ran.stderr);
+        let document: Value = serde_json::from_slice(&ran.stdout).expect("a document");
+        let acked = document["lines_acknowledged"].as_u64();
+        assert!(acked.is_some_and(|acked| acked > 0), "{policy}: {document}");
+    }
     let left = std::fs::read_dir(place.path("log")).expect("a directory").count();
     assert_eq!(left, 0, "its logs are removed");
 }

@@ -134,9 +134,8 @@ fn way(options: &Options) -> Way {
     let is_uring = match options.engine {
         Engine::Uring => true,
         Engine::Blocking => false,
-        Engine::Auto => {
-            options.disk.ring(config).is_ok_and(|it| it.facts().engine == Engine::Uring)
-        }
+        // What it comes to, the ring says.
+        _ => options.disk.ring(config).is_ok_and(|it| it.facts().engine == Engine::Uring),
     };
     if is_uring { Way::Uring } else { Way::Pwritev2 }
 }

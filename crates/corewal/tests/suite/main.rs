@@ -7,6 +7,7 @@ mod bad_input;
 mod committed;
 mod crash_images;
 mod defects;
+mod docs;
 mod engine;
 mod groups;
 mod histories;

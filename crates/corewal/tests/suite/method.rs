@@ -22,9 +22,9 @@ const HERE: &str = "a device with slow durable writes";
 
 fn durability(method: SyncMethod) -> Durability {
     match method {
-        SyncMethod::Auto | SyncMethod::Dsync => Durability::Dsync,
         SyncMethod::AfterWrite => Durability::Written,
         SyncMethod::Linked => Durability::LinkedSync,
+        _ => Durability::Dsync,
     }
 }
 

@@ -178,7 +178,7 @@ pub fn plan(options: &Options) -> Result<Salvage, SalvageError> {
         origin: base.origin,
         manifests: base.troubles.clone(),
         generation,
-        folder: layout.dir.join(format!("salvage-{generation}")),
+        folder: layout.salvage(generation),
         copies: copies(&layout, &base, &found.touched),
         restored,
         lost: found.lost,
