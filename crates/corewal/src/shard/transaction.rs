@@ -349,38 +349,30 @@ impl Intake {
         payloads: impl Iterator<Item = P>,
     ) -> Result<Group, AppendError> {
         let mut payloads = payloads.peekable();
-        let open = self.open.as_mut().expect("a batch was opened");
-        let mark = open.mark();
+        let trial = Trial::begin(self.open.as_mut().expect("a batch was opened"));
         while let Some(mut payload) = payloads.next() {
             let goes_on = payloads.peek().is_some();
             let seq = Seq(self.next_seq.0 + group.len() as u64);
             let flags = if goes_on { EntryFlags::GROUP_CONTINUES } else { EntryFlags::NONE };
-            let put = put(open, &mut payload, &mut self.scratch, group, (seq, flags));
-            match put {
-                Ok(Put::Taken) => {}
-                Ok(Put::NoRoom) => {
-                    group.take_over(open, mark);
-                    open.undo(mark);
+            match put(trial.open, &mut payload, &mut self.scratch, group, (seq, flags))? {
+                Put::Taken => {}
+                Put::NoRoom => {
+                    group.take_over(trial.open, trial.mark);
+                    drop(trial);
                     group.add(&mut payload)?;
                     payloads.try_for_each(|mut payload| group.add(&mut payload))?;
                     return self.commit(group);
-                }
-                Err(error) => {
-                    open.undo(mark);
-                    return Err(error);
                 }
             }
         }
         if group.is_empty() {
             return Err(AppendError::EmptyGroup);
         }
-        let batch_len = open.disk_len();
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            if let Some(open) = &mut self.open {
-                open.undo(mark);
-            }
-            return Err(Space::refusal(&self.shared, self.this()));
+        let this = &self.shared.shards[self.index];
+        if !self.space.leaves_reserve(Purpose::Entry, trial.open.disk_len(), this) {
+            return Err(Space::refusal(&self.shared, this));
         }
+        trial.keep();
         Ok(self.account(&group.entries))
     }
 
@@ -466,6 +458,30 @@ impl Intake {
     }
 }
 
+/// Entries of a group in the open batch before the group is whole. However that ends, also by a panic of the
+/// program's iterator or serializer, they are taken back unless they are kept.
+struct Trial<'a> {
+    open: &'a mut OpenBatch,
+    mark: Mark,
+}
+
+impl<'a> Trial<'a> {
+    fn begin(open: &'a mut OpenBatch) -> Self {
+        let mark = open.mark();
+        Self { open, mark }
+    }
+
+    fn keep(mut self) {
+        self.mark = self.open.mark();
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        self.open.undo(self.mark);
+    }
+}
+
 /// What became of an entry of a group in the open batch.
 enum Put {
     Taken,
@@ -505,6 +521,9 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError::GroupTooLarge`] if they do not fit into a batch of `max_batch`;
     /// [`AppendError::EmptyGroup`] if there are none; others of [`AppendError`]. The log is then as it was before.
+    ///
+    /// # Panics
+    /// If the iterator or a serializer does. The group then leaves no trace, and the log goes on.
     pub fn append_batch<'r, T: Record + 'r>(
         &mut self,
         records: impl IntoIterator<Item = &'r T>,

@@ -982,3 +982,25 @@ fn segments_that_are_prepared_by_several_threads_are_one_file_each() {
         assert!(recovered(tiny(&dir)) == kept, "incarnation {incarnation}");
     }
 }
+
+/// The room at the end of a segment is too short for it, so it is encoded anew, into a block for the next one.
+#[test]
+fn a_serializer_that_panics_costs_no_block() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let (log, mut writer) = open_one(tiny(&dir).depth(1));
+    log.prepare();
+    writer.turn().unwrap();
+    for n in 0..5 {
+        commit(&log, &mut writer, &format!("{n}"));
+    }
+    let attempt = || writer.append_with(Kind::PUT, 600, |_| panic!("a bug of the program"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_err();
+    assert_eq!(writer.stats().rotations, 1);
+    let blocks = (0..10).take_while(|_| writer.seal_promises()).count();
+    assert_eq!(blocks, 3, "one in flight, one that waits, one that is filled");
+    settle(&mut writer);
+    commit(&log, &mut writer, "5");
+    drop((writer, log));
+    assert_eq!(recovered(tiny(&dir)), ["0", "1", "2", "3", "4", "5"]);
+}
