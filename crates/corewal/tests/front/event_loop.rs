@@ -256,4 +256,20 @@ mod descriptor {
             writer.close().unwrap();
         }
     }
+
+    /// Nobody sleeps on the descriptor any more, and what is in flight still lands.
+    #[test]
+    fn a_writer_that_is_dropped_with_a_write_in_flight_is_gone() {
+        for engine in engines() {
+            in_bounded_time(move || {
+                let temp = temp_dir();
+                let mut log = open(options(temp.path()).engine(engine));
+                let mut writer = log.take_seats().remove(0).sit().unwrap();
+                writer.event_fd().unwrap();
+                writer.append_bytes(Kind::PUT, b"perhaps").unwrap();
+                writer.turn().unwrap();
+                drop(writer);
+            });
+        }
+    }
 }
