@@ -387,6 +387,8 @@ impl Drive {
     pub(super) fn expose(&mut self) -> std::io::Result<()> {
         if self.exposure == Exposure::Private {
             self.ring.announce()?;
+            // Until a turn begins exposed, whoever raises takes the writer for awake, and leaves the alarm alone.
+            self.this().wakeup.alarm()?.raise();
             self.exposure = Exposure::Exposed;
         }
         Ok(())

@@ -194,6 +194,10 @@ fn a_log_that_is_still_written_to_is_given_back() {
 mod descriptor {
     use std::os::fd::{AsRawFd, RawFd};
 
+    use corewal::{Engine, Preparing};
+    use corewal_disk::Disk;
+    use corewal_disk::sim::SimDisk;
+
     use super::*;
     use crate::PATIENCE;
 
@@ -270,6 +274,34 @@ mod descriptor {
                 writer.turn().unwrap();
                 drop(writer);
             });
+        }
+    }
+
+    /// The first call may come after turns, and what was asked for between the two is told.
+    #[test]
+    fn a_descriptor_that_is_taken_late_tells_of_everything() {
+        let simulated: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let disks = engines().into_iter().map(|it| (it, None));
+        for (engine, disk) in disks.chain([(Engine::Auto, Some(simulated))]) {
+            for is_asked_before in [false, true] {
+                let temp = temp_dir();
+                let mut log = open(match &disk {
+                    None => options(temp.path()).engine(engine),
+                    Some(disk) => {
+                        options("/".as_ref()).preparing(Preparing::Manual).disk(Arc::clone(disk))
+                    }
+                });
+                let mut writer = log.take_seats().remove(0).sit().unwrap();
+                while !matches!(writer.turn().unwrap(), Turn::Idle(_)) {}
+                let asked = is_asked_before.then(|| log.close_epoch().unwrap());
+                let fd = writer.event_fd().unwrap().as_raw_fd();
+                let epoch = asked.unwrap_or_else(|| log.close_epoch().unwrap());
+                while log.committed_epoch() < epoch {
+                    assert!(is_readable(fd, Duration::from_secs(10)), "{engine:?}: it hangs");
+                    writer.turn().unwrap();
+                }
+                writer.close().unwrap();
+            }
         }
     }
 }
