@@ -25,6 +25,9 @@ use crate::shard::watch::Watch;
 use crate::shared::{ShardShared, Shared, Start};
 use crate::wakeup::Exposure;
 
+/// A vouch that has found no room is not tried again sooner, however soon it is due.
+const LEAST_REST: Duration = Duration::from_millis(10);
+
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -512,11 +515,12 @@ impl Drive {
         }
         let now = self.shared.options.disk.now();
         let since = *self.idle_since.get_or_insert(now);
-        let due_in = (since + self.shared.options.vouch_after).saturating_sub(now);
+        let due_in = since.saturating_add(self.shared.options.vouch_after).saturating_sub(now);
         if due_in.is_zero() {
             self.seal_promises(intake);
             // Still drained: there was no segment for it, and it is tried again.
-            return self.is_drained(intake).then_some(self.shared.options.vouch_after);
+            let rest = self.shared.options.vouch_after.max(LEAST_REST);
+            return self.is_drained(intake).then_some(rest);
         }
         Some(due_in)
     }
@@ -637,7 +641,7 @@ impl Drive {
             Policy::OnDemand => None,
             Policy::Interval(interval) => {
                 let now = self.shared.options.disk.now();
-                Some((self.last_sync + interval).saturating_sub(now))
+                Some(self.last_sync.saturating_add(interval).saturating_sub(now))
             }
         }
     }

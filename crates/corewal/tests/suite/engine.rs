@@ -1004,3 +1004,46 @@ fn a_serializer_that_panics_costs_no_block() {
     drop((writer, log));
     assert_eq!(recovered(tiny(&dir)), ["0", "1", "2", "3", "4", "5"]);
 }
+
+/// No duration of the options is too long to be added to the clock.
+#[test]
+fn a_duration_without_end_is_one() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    tap.state().now = Duration::from_secs(1);
+    let options = tiny(&dir).vouch_after(Duration::MAX).lock_patience(Duration::MAX);
+    let (log, mut writer) =
+        open_one(options.policy(Policy::Interval(Duration::MAX)).disk(tap.clone()));
+    commit(&log, &mut writer, "one");
+    assert!(matches!(settle(&mut writer), Turn::Idle(Some(long)) if long > Duration::MAX / 2));
+    append(&log, &mut writer, "two");
+    assert!(matches!(settle(&mut writer), Turn::Idle(Some(long)) if long > Duration::MAX / 2));
+    writer.sleep(Some(Duration::ZERO)).unwrap();
+    writer.close().unwrap();
+    log.close().unwrap();
+    assert_eq!(recovered(tiny(&dir)), ["one", "two"]);
+}
+
+/// However soon it is due: what has no room is not tried again at once.
+#[test]
+fn a_vouch_without_room_lets_the_writer_sleep() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let (log, mut writer) = open_one(tiny(&dir).vouch_after(Duration::ZERO));
+    // Six blocks, of which a barrier each for two epochs, and a vouch, are kept free: two entries, and the vouches
+    // for them.
+    for text in ["one", "two"] {
+        commit(&log, &mut writer, text);
+        settle(&mut writer);
+        writer.turn().unwrap();
+    }
+    assert_eq!(writer.stats().vouches, 2);
+    writer.close_epoch().unwrap();
+    writer.sync().unwrap();
+    let turn = settle(&mut writer);
+    assert!(matches!(turn, Turn::Idle(Some(rest)) if rest >= Duration::from_millis(1)), "{turn:?}");
+    log.prepare();
+    settle(&mut writer);
+    assert_eq!(writer.stats().vouches, 3, "now there is room");
+}
