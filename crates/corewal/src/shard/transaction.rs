@@ -100,6 +100,9 @@ impl<F: FnMut(&mut [u8]) -> Result<usize, EncodeError>> Payload for Coded<F> {
 /// [`ShardStats::recopied_bytes`](crate::ShardStats::recopied_bytes) counts that, and
 /// [`append_batch`](ShardWriter::append_batch) has no such copy. The buffer grows up to `max_batch`.
 ///
+/// It belongs to no log: the writer that commits it may be of another shard, or of a log with other options, and asks
+/// for its own limits.
+///
 /// ```
 /// use corewal::{Kind, Log, Options};
 ///
@@ -285,6 +288,15 @@ impl Transaction {
         self.block = Some(larger);
     }
 
+    /// Makes the buffer as long as its batch will be in a log with blocks of this length.
+    fn fit(&mut self, block_len: usize) {
+        let batch_len = self.len.next_multiple_of(block_len);
+        if self.block.as_ref().is_some_and(|block| block.len() < batch_len) {
+            self.block_len = block_len;
+            self.reserve(batch_len);
+        }
+    }
+
     /// Takes over the entries that a group has put into an open batch since `mark`.
     fn take_over(&mut self, open: &OpenBatch, mark: Mark) {
         let body = open.since(mark);
@@ -384,6 +396,12 @@ impl Intake {
             return Err(AppendError::EmptyGroup);
         }
         let options = &self.shared.options;
+        if group.max_record > options.max_record
+            && let Some(item) =
+                group.entries.iter().find(|item| item.len as usize > options.max_record)
+        {
+            return Err(self.too_large(item.len as usize));
+        }
         if group.len > options.max_batch {
             return Err(AppendError::GroupTooLarge { len: group.len, max: options.max_batch });
         }
@@ -434,6 +452,7 @@ impl Intake {
     ) -> Result<Group, AppendError> {
         let batch_len = self.batch_len(body_len);
         let place = self.place_alone(batch_len)?;
+        group.fit(self.shared.options.block_len as usize);
         let block = group.block.take().expect("its entries stand in it");
         let mut batch = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         for (index, item) in group.entries.iter().enumerate() {

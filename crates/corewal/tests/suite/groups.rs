@@ -2,9 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use corewal::{
-    AppendError, EncodeError, Kind, Log, Options, Preparing, Record, Seq, ShardWriter,
+    AppendError, EncodeError, Engine, Kind, Log, Options, Preparing, Record, Seq, ShardWriter,
 };
 use corewal_disk::Disk;
 use corewal_disk::sim::{Cut, Fate, PendingUnit, SimDisk, Tear, UnitKind};
@@ -422,4 +423,43 @@ fn a_record_that_panics_leaves_a_transaction_as_it_was() {
     writer.wait(group.last()).unwrap();
     drop((writer, log));
     assert_eq!(groups(tiny(dir.path())), owned(&[("a", true), ("b", false)]));
+}
+
+/// A transaction belongs to no log: whoever commits it asks for its own limits, and writes its own blocks.
+#[test]
+fn a_transaction_of_a_log_with_other_options_is_committed_or_refused() {
+    let (here, there) = (temp_dir(), temp_dir());
+    let options = Options::new(there.path())
+        .engine(Engine::Blocking)
+        .segment_len(64 << 10)
+        .first_segment_len(64 << 10)
+        .write_len(4096)
+        .max_batch(12 << 10)
+        .max_record(2000)
+        .vouch_after(Duration::from_secs(3600))
+        .lock_patience(Duration::ZERO);
+    let (log, mut writer) = open_one(options.clone());
+    let (_other_log, other) = open_one(tiny(here.path()));
+
+    // 5984 bytes: whole blocks of 512 are one and a half of 4096.
+    let mut transaction = other.begin();
+    for _ in 0..6 {
+        transaction.append_bytes(Kind::PUT, &[b'x'; 960]).unwrap();
+    }
+    let group = writer.commit(&mut transaction).unwrap();
+    writer.wait(group.last()).unwrap();
+    transaction.append_bytes(Kind::PUT, b"small").unwrap();
+    let group = writer.commit(&mut transaction).unwrap();
+    writer.wait(group.last()).unwrap();
+
+    transaction.append_bytes(Kind::PUT, &[b'y'; 2001]).unwrap();
+    let error = writer.commit(&mut transaction).unwrap_err();
+    assert!(matches!(error, AppendError::TooLarge { len: 2001, max: 2000 }), "{error}");
+    assert_eq!(transaction.len(), 1);
+    writer.close().unwrap();
+    log.close().unwrap();
+    let (items, _) = recover(options).unwrap();
+    assert_eq!(items.len(), 7);
+    assert!(items[..6].iter().all(|item| item.bytes == [b'x'; 960]));
+    assert_eq!(items[6].bytes, b"small");
 }
