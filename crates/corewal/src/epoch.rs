@@ -24,6 +24,8 @@ pub(crate) struct EpochBoard {
     committed: AtomicU64,
     /// Every shard is asked to close its epochs up to this one.
     requested: AtomicU64,
+    /// The highest epoch that somebody waits for. Where syncs are apart from batches, it asks for those of barriers.
+    wanted: AtomicU64,
     seats: Mutex<Seats>,
     changed: Condvar,
 }
@@ -75,6 +77,7 @@ impl EpochBoard {
             shards: shards.iter().map(column).collect(),
             committed: AtomicU64::new(base.0),
             requested: AtomicU64::new(first.before().0),
+            wanted: AtomicU64::new(0),
             seats: Mutex::new(Seats {
                 states: shards.iter().map(|_| SeatState::Untaken).collect(),
                 tasks: Vec::new(),
@@ -100,6 +103,16 @@ impl EpochBoard {
     /// The shard's last durable barrier of this incarnation.
     pub(crate) fn barrier(&self, index: usize) -> Epoch {
         Epoch(self.shards[index].barrier.load(Ordering::Acquire))
+    }
+
+    /// Asks for barriers up to that of `epoch` to become durable; true if nobody had asked for that yet.
+    pub(crate) fn want(&self, epoch: Epoch) -> bool {
+        self.wanted.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0
+    }
+
+    /// Whether somebody waits for an epoch that no durable barrier of the shard has closed.
+    pub(crate) fn is_wanted(&self, index: usize) -> bool {
+        Epoch(self.wanted.load(Ordering::Acquire)) > self.barrier(index)
     }
 
     /// How many epochs are closed and not committed when `open` is the open one.

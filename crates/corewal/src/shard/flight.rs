@@ -165,6 +165,11 @@ impl Flight {
         self.syncing.is_none() && !self.written.is_empty()
     }
 
+    /// Whether one of them closes an epoch.
+    pub(crate) fn wants_sync_of_barrier(&self) -> bool {
+        self.wants_sync() && self.written.iter().any(|stretch| stretch.barrier.is_some())
+    }
+
     /// The last of the batches that wait for a sync.
     pub(crate) fn last_written(&self) -> Option<BatchNumber> {
         self.written.back().map(|stretch| stretch.last.number)

@@ -637,6 +637,11 @@ impl Drive {
         match self.shared.options.policy {
             _ if self.sync_wanted || self.durable().0 < self.sync_until => Some(Duration::ZERO),
             _ if self.this().frontier.is_wanted() => Some(Duration::ZERO),
+            _ if self.flight.wants_sync_of_barrier()
+                && self.shared.epochs.is_wanted(self.index) =>
+            {
+                Some(Duration::ZERO)
+            }
             Policy::EveryBatch => Some(Duration::ZERO),
             Policy::OnDemand => None,
             Policy::Interval(interval) => {

@@ -1,8 +1,10 @@
 //! What the engine does, over every sync method, policy and ring: records of every size, rotation, policies,
 //! vouches, epochs, typed records, closing and reopening.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use corewal::{
@@ -393,7 +395,7 @@ fn a_log_is_recovered_by_the_other_ring() {
 }
 
 #[test]
-fn on_demand_the_frontier_moves_by_a_sync_alone() {
+fn on_demand_the_frontier_stands_until_somebody_asks() {
     let home = temp_dir();
     let dir = home.path().join("log");
     let tap = Tap::new(&dir);
@@ -1046,4 +1048,36 @@ fn a_vouch_without_room_lets_the_writer_sleep() {
     log.prepare();
     settle(&mut writer);
     assert_eq!(writer.stats().vouches, 3, "now there is room");
+}
+
+/// Who waits for an epoch makes its barrier durable, and asks for nothing else.
+#[test]
+fn on_demand_a_wait_for_an_epoch_asks_for_a_sync() {
+    for policy in [Policy::OnDemand, Policy::Interval(Duration::from_secs(3600))] {
+        let home = temp_dir();
+        let dir = home.path().join("log");
+        let tap = Tap::new(&dir);
+        let (log, mut writer) = open_one(tiny(&dir).policy(policy).disk(tap.clone()));
+        append(&log, &mut writer, "one");
+        let closed = persist(&log, &mut writer, ShardWriter::close_epoch).unwrap();
+        settle(&mut writer);
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (Epoch(0), 0), "nobody waits");
+        let mut committed = pin!(log.committed(closed));
+        let mut task = Context::from_waker(Waker::noop());
+        assert!(committed.as_mut().poll(&mut task).is_pending());
+        settle(&mut writer);
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (closed, 1));
+        assert!(committed.as_mut().poll(&mut task).is_ready());
+        log.wait_epoch(closed).unwrap();
+
+        // The next one is asked for before it is closed. What is no barrier waits.
+        assert!(pin!(log.committed(closed.next())).poll(&mut task).is_pending());
+        append(&log, &mut writer, "two");
+        settle(&mut writer);
+        assert_eq!(writer.stats().syncs, 1);
+        let closed = persist(&log, &mut writer, ShardWriter::close_epoch).unwrap();
+        writer.wait_epoch(closed).unwrap();
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (closed, 2));
+        writer.close().unwrap();
+    }
 }
