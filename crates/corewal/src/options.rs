@@ -114,7 +114,7 @@ pub enum Policy {
     /// When somebody asks: by waiting for an entry ([`ShardWriter::wait`](crate::ShardWriter::wait),
     /// [`Producer::wait`](crate::Producer::wait), [`Log::durable`](crate::Log::durable)) or for an epoch
     /// ([`Log::wait_epoch`](crate::Log::wait_epoch), [`Log::committed`](crate::Log::committed)), or by
-    /// [`ShardWriter::sync`](crate::ShardWriter::sync); and at a close.
+    /// [`ShardWriter::sync`](crate::ShardWriter::sync); at a close; and for a vouch, which only a sync makes good.
     OnDemand,
 }
 

@@ -214,7 +214,9 @@ impl Drive {
         meter.rotations.set(intake.space.rotations);
         meter.unfilled.set(intake.space.unfilled);
         let acknowledged = self.durable().0.min(intake.last_entry_batch);
-        meter.unvouched.set(acknowledged.0.saturating_sub(self.promised.durable_batch.0));
+        // A promise counts when it is durable itself.
+        let promised = self.flight.promised().max(self.start.first_batch.before());
+        meter.unvouched.set(acknowledged.0.saturating_sub(promised.0));
         meter.ring_calls.set(self.ring.calls());
     }
 
@@ -533,6 +535,8 @@ impl Drive {
             self.this().meter.vouches.add(u64::from(is_vouch));
             intake.close_batch();
             self.idle_since = None;
+            // Where nobody else asks for a sync, the promises would only be written, and could vanish.
+            self.sync_until = self.sync_until.max(intake.next_batch.before());
         }
         opened
     }
@@ -584,6 +588,7 @@ impl Drive {
         self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
             method,
+            promised: promises.durable_batch,
             batch: LastBatch {
                 number,
                 segment: header.segment,

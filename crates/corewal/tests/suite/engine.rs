@@ -1081,3 +1081,35 @@ fn on_demand_a_wait_for_an_epoch_asks_for_a_sync() {
         writer.close().unwrap();
     }
 }
+
+/// A promise that is only written may vanish.
+#[test]
+fn on_demand_a_vouch_is_made_durable() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    let after = Duration::from_millis(10);
+    let options = tiny(&dir).policy(Policy::OnDemand).vouch_after(after).disk(tap.clone());
+    let (log, mut writer) = open_one(options);
+    let stamp = append(&log, &mut writer, "one");
+    let mut task = Context::from_waker(Waker::noop());
+    assert!(pin!(log.durable(stamp)).poll(&mut task).is_pending());
+    settle(&mut writer);
+    assert_eq!((writer.stats().unvouched, writer.stats().syncs), (1, 1));
+    tap.state().now += after;
+    settle(&mut writer);
+    let stats = writer.stats();
+    assert_eq!((stats.vouches, stats.unvouched, stats.syncs), (1, 0, 2));
+    assert_eq!(writer.in_flight(), 0, "nothing is left that a power cut could take");
+
+    // A batch that is only written vouches for nothing, until its promises are sealed in one that is durable.
+    let stamp = append(&log, &mut writer, "two");
+    assert!(pin!(log.durable(stamp)).poll(&mut task).is_pending());
+    settle(&mut writer);
+    append(&log, &mut writer, "three");
+    settle(&mut writer);
+    assert_eq!((writer.frontier(), writer.stats().unvouched), (stamp.seq, 1));
+    writer.seal_promises();
+    settle(&mut writer);
+    assert_eq!((writer.stats().vouches, writer.in_flight()), (2, 0));
+}
