@@ -130,7 +130,8 @@ impl Intake {
     pub(super) fn close_epoch(&mut self) -> Result<Epoch, AppendError> {
         self.check_latch()?;
         let epoch = self.epoch;
-        self.shared.epochs.ahead(epoch).map_err(|open| AppendError::EpochsAhead { open })?;
+        let bound = self.shared.epochs.check_bound(epoch);
+        bound.map_err(|(open, slowest)| AppendError::EpochsAhead { open, slowest })?;
         if self.open.as_ref().is_some_and(|open| !open.fits(0)) {
             self.close_batch();
         }

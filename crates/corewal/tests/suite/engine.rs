@@ -686,13 +686,28 @@ fn epochs_run_ahead_up_to_the_bound() {
     for epoch in 1..=3 {
         assert_eq!(close(0).unwrap(), Epoch(epoch));
     }
-    assert!(matches!(close(0), Err(AppendError::EpochsAhead { open: 3 })));
+    let error = close(0).unwrap_err();
+    let behind = ShardId(1);
+    assert!(matches!(error, AppendError::EpochsAhead { open: 3, slowest } if slowest == behind));
+    assert_eq!(
+        error.to_string(),
+        "3 epochs are closed and not committed, and no more may be; shard 1 holds them back: let its writer take \
+         turns, and wait for an epoch"
+    );
     close(1).unwrap();
     writers.iter_mut().for_each(|writer| writer.sync().unwrap());
     assert_eq!(log.committed_epoch(), Epoch(1));
     assert_eq!(writers[0].close_epoch().unwrap(), Epoch(4));
     assert!(matches!(writers[0].close_epoch(), Err(AppendError::EpochsAhead { .. })));
-    assert!(matches!(log.close_epoch(), Err(EpochError::Ahead { .. })));
+    let error = log.close_epoch().unwrap_err();
+    assert!(matches!(error, EpochError::Ahead { open: 3, slowest } if slowest == behind));
+    // Its barriers count when they are durable: shard 0 has closed more, and made none of those durable.
+    for epoch in 2..=6 {
+        assert_eq!(writers[1].close_epoch().unwrap(), Epoch(epoch));
+        writers[1].sync().unwrap();
+    }
+    let error = writers[1].close_epoch().unwrap_err();
+    assert!(matches!(error, AppendError::EpochsAhead { open: 3, slowest: ShardId(0) }), "{error}");
 }
 
 #[derive(Archive, Serialize)]
