@@ -99,6 +99,19 @@ impl Shared {
         }
     }
 
+    /// Where syncs do not follow every batch, asks every shard for one that covers its barrier of the epoch.
+    pub(crate) fn want_epoch(&self, epoch: Epoch) {
+        let is_due = self.options.has_lazy_syncs() && self.epochs.committed() < epoch;
+        if is_due && self.epochs.want(epoch) {
+            self.shards.iter().for_each(ShardShared::wake);
+        }
+    }
+
+    pub(crate) fn wait_epoch(&self, epoch: Epoch) -> Result<(), EpochError> {
+        self.want_epoch(epoch);
+        self.epochs.wait(epoch)
+    }
+
     /// Waits for everything up to `seq`, which the shard has given out.
     pub(crate) fn wait_seq(&self, shard: &ShardShared, seq: Seq) -> Result<(), WaitError> {
         if self.options.has_lazy_syncs() && shard.frontier.want(seq) {
@@ -133,6 +146,7 @@ impl Future for Committed {
     type Output = Result<(), EpochError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.shared.want_epoch(self.epoch);
         self.shared.epochs.poll(self.epoch, context.waker())
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct EpochBoard {
     committed: AtomicU64,
     /// Every shard is asked to close its epochs up to this one.
     requested: AtomicU64,
+    /// The highest epoch that somebody waits for. Where syncs are apart from batches, it asks for those of barriers.
+    wanted: AtomicU64,
     seats: Mutex<Seats>,
     changed: Condvar,
 }
@@ -75,6 +77,7 @@ impl EpochBoard {
             shards: shards.iter().map(column).collect(),
             committed: AtomicU64::new(base.0),
             requested: AtomicU64::new(first.before().0),
+            wanted: AtomicU64::new(0),
             seats: Mutex::new(Seats {
                 states: shards.iter().map(|_| SeatState::Untaken).collect(),
                 tasks: Vec::new(),
@@ -102,12 +105,33 @@ impl EpochBoard {
         Epoch(self.shards[index].barrier.load(Ordering::Acquire))
     }
 
-    /// How many epochs are closed and not committed when `open` is the open one.
-    pub(crate) fn ahead(&self, open: Epoch) -> Result<(), u32> {
+    /// Asks for barriers up to that of `epoch` to become durable; true if nobody had asked for that yet.
+    pub(crate) fn want(&self, epoch: Epoch) -> bool {
+        self.wanted.fetch_max(epoch.0, Ordering::AcqRel) < epoch.0
+    }
+
+    /// Whether somebody waits for an epoch that no durable barrier of the shard has closed.
+    pub(crate) fn is_wanted(&self, index: usize) -> bool {
+        Epoch(self.wanted.load(Ordering::Acquire)) > self.barrier(index)
+    }
+
+    /// Whether the bound allows to close the epoch `epoch`.
+    ///
+    /// # Errors
+    /// How many epochs before it are closed and not committed, and which shard holds them back.
+    pub(crate) fn check_bound(&self, epoch: Epoch) -> Result<(), (u32, ShardId)> {
         let floor = self.committed().max(self.first.before());
-        let closed = open.0.saturating_sub(floor.0 + 1);
+        let closed = epoch.0.saturating_sub(floor.0 + 1);
         let closed = u32::try_from(closed).unwrap_or(u32::MAX);
-        if closed < self.bound { Ok(()) } else { Err(closed) }
+        if closed < self.bound { Ok(()) } else { Err((closed, self.slowest())) }
+    }
+
+    /// The shard whose durable barriers are the furthest behind; of several, the one that has closed the fewest epochs.
+    fn slowest(&self) -> ShardId {
+        let progress = |column: &&Column| {
+            (column.barrier.load(Ordering::Acquire), column.open.load(Ordering::Acquire))
+        };
+        self.shards.iter().min_by_key(progress).expect("a log has a shard").shard
     }
 
     /// A shard has opened its next epoch.
@@ -143,7 +167,7 @@ impl EpochBoard {
         let seats = self.seats();
         let open = self.shards.iter().map(|it| it.open.load(Ordering::Acquire)).max();
         let target = self.requested().next().max(Epoch(open.unwrap_or_default()));
-        self.ahead(target).map_err(|open| EpochError::Ahead { open })?;
+        self.check_bound(target).map_err(|(open, slowest)| EpochError::Ahead { open, slowest })?;
         self.requested.fetch_max(target.0, Ordering::AcqRel);
         drop(seats);
         Ok(target)

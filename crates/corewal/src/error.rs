@@ -395,11 +395,19 @@ pub enum AppendError {
     /// Only the engine writes entries of this kind, or the format does not know it.
     #[error("entries of kind {} cannot be appended", .0.0)]
     Kind(Kind),
-    /// The epoch cannot be closed: so many are not committed yet.
-    #[error("{open} epochs are closed and not committed, and no more may be")]
+    /// The epoch cannot be closed: so many are not committed yet. Waiting for one ([`Log::wait_epoch`]) says why it
+    /// cannot be committed, if it cannot.
+    ///
+    /// [`Log::wait_epoch`]: crate::Log::wait_epoch
+    #[error(
+        "{open} epochs are closed and not committed, and no more may be; shard {slowest} holds them back: \
+         let its writer take turns, and wait for an epoch"
+    )]
     EpochsAhead {
         /// How many.
         open: u32,
+        /// The shard that has closed the fewest, durably.
+        slowest: ShardId,
     },
     /// The shard's writer was closed, or is being closed.
     #[error("the writer of shard {shard} is closed")]
@@ -652,10 +660,15 @@ pub enum EpochError {
     /// The shard has failed.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// More epochs may not be closed before one is committed.
-    #[error("{open} epochs are closed and not committed, and no more may be")]
+    /// More epochs may not be closed before one is committed. Waiting for one says why it cannot be, if it cannot.
+    #[error(
+        "{open} epochs are closed and not committed, and no more may be; shard {slowest} holds them back: \
+         let its writer take turns, and wait for an epoch"
+    )]
     Ahead {
         /// How many.
         open: u32,
+        /// The shard that has closed the fewest, durably.
+        slowest: ShardId,
     },
 }

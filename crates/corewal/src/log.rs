@@ -379,7 +379,7 @@ impl Log {
     /// [`EpochError`], when it cannot be any more: a seat that is not taken, a writer that is closed or has
     /// failed, an epoch of an earlier incarnation. Never waits for a shard that does not exist any more.
     pub fn wait_epoch(&self, epoch: Epoch) -> Result<(), EpochError> {
-        self.shared.epochs.wait(epoch)
+        self.shared.wait_epoch(epoch)
     }
 
     /// The same as a future, for any runtime.

@@ -501,3 +501,30 @@ fn a_hurry_ends_with_the_segment_that_it_was_for() {
         assert_eq!(queue.take().unwrap().fill, Fill::Written, "a hurry that is over still counts");
     });
 }
+
+/// A writer that has found no segment and asks for one takes another turn, also when one is prepared between the
+/// two.
+#[test]
+fn a_hurry_that_comes_too_late_ends_the_sleep() {
+    explore(3, || {
+        let wakeup = Arc::new(Wakeup::default());
+        wakeup.alarm().unwrap();
+        let asleep = Arc::clone(&wakeup);
+        let queue = SegmentQueue::new(ShardId(0), SegmentNumber(1), Vec::new(), 0, wakeup);
+        let queue = Arc::new(queue);
+        let preparer = {
+            let queue = Arc::clone(&queue);
+            let run = move || assert_eq!(recipe().step(&queue), Progress::Prepared);
+            thread::Builder::new().stack_size(1 << 20).spawn(run).unwrap()
+        };
+        loop {
+            asleep.begin_turn(Exposure::Private);
+            if queue.take().is_some() {
+                break;
+            }
+            queue.hurry();
+            sleep(&asleep);
+        }
+        preparer.join().unwrap();
+    });
+}

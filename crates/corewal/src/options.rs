@@ -110,9 +110,13 @@ pub enum Policy {
     /// Each batch, as soon as it is written.
     #[default]
     EveryBatch,
-    /// What was written, at this interval. Between two syncs the frontier stands still.
+    /// What was written, at this interval, and when somebody asks, as with [`OnDemand`](Self::OnDemand). Between two
+    /// syncs the frontier stands still.
     Interval(Duration),
-    /// Only when [`ShardWriter::sync`](crate::ShardWriter::sync) asks for it, and at a close.
+    /// When somebody asks: by waiting for an entry ([`ShardWriter::wait`](crate::ShardWriter::wait),
+    /// [`Producer::wait`](crate::Producer::wait), [`Log::durable`](crate::Log::durable)) or for an epoch
+    /// ([`Log::wait_epoch`](crate::Log::wait_epoch), [`Log::committed`](crate::Log::committed)), or by
+    /// [`ShardWriter::sync`](crate::ShardWriter::sync); at a close; and for a vouch, which only a sync makes good.
     OnDemand,
 }
 

@@ -142,12 +142,17 @@ impl SegmentQueue {
         Some(taken)
     }
 
-    /// The writer stands still for want of a segment: rather an unfilled one than none.
+    /// The writer stands still for want of a segment: rather an unfilled one than none. One that became ready
+    /// since it looked is taken in its next turn.
     pub(crate) fn hurry(&self) {
         let mut state = self.lock();
         let is_empty = state.ready.is_empty();
         self.wanted.store(is_empty, Ordering::Release);
         state.is_awaited |= is_empty;
+        drop(state);
+        if !is_empty {
+            self.wakeup.raise();
+        }
     }
 
     /// Nobody will use the segment that is being prepared: it need not be filled.

@@ -46,7 +46,7 @@ pub struct ShardStats {
     pub in_flight: u64,
     /// The most batches that were in flight at once.
     pub max_in_flight: u64,
-    /// Batches acknowledged since the last promise: damage to these could read as torn.
+    /// Batches acknowledged since the last durable promise: damage to these could read as torn.
     pub unvouched: u64,
     /// `io_uring_enter` calls, or system calls of the synchronous engine.
     pub ring_calls: u64,

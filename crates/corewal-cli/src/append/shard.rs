@@ -221,7 +221,7 @@ impl ShardLoop<'_> {
             }
             AppendError::NoSpace(_) => Err(Trouble::world(refusal)
                 .with("or give --wait-for-space; what was acknowledged is durable")),
-            AppendError::EpochsAhead { open } => {
+            AppendError::EpochsAhead { open, .. } => {
                 self.wait_for_epochs(open)?;
                 Ok(Fed::Some)
             }

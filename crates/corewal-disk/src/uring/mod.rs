@@ -139,7 +139,7 @@ impl UringRing {
 
     /// Hands over all that the ready operations have: one call, more only for more entries than the
     /// queue holds. What the kernel puts off stays staged, and the next call of any kind tries
-    /// it again.
+    /// it again; whoever sleeps on the alarm is woken for that, since nothing else may be in flight.
     fn hand_over(&mut self) -> io::Result<()> {
         loop {
             self.stage();
@@ -149,6 +149,9 @@ impl UringRing {
             }
             self.enter(0, None)?;
             if self.staged.len() == before {
+                if let Some(alarm) = self.alarm.as_ref().filter(|_| self.announces) {
+                    alarm.raise();
+                }
                 return Ok(());
             }
         }
@@ -393,7 +396,8 @@ impl UringRing {
             if self.is_idle() {
                 break;
             }
-            self.wait(None)?;
+            // For a completion, whatever the alarm says: nobody is left to clear it, or to turn when it is raised.
+            self.enter(1, None)?;
         }
         if self.lock.is_some() {
             self.ring.submitter().register_files_update(LOCK_PLACE, &[NO_FILE])?;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 
 use io_uring::{IoUring, Probe, opcode};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 use super::setup::{Flag, Kernel, Refusal, Sizes};
 use super::*;
@@ -364,4 +365,75 @@ fn the_alarm_ends_a_wait_for_what_does_not_complete() {
     let mut reader = std::fs::File::open(&path).unwrap();
     std::io::Read::read_exact(&mut reader, &mut vec![0; len]).unwrap();
     assert_eq!(reap_all(&mut ring).len(), 1);
+}
+
+/// Runs `act` on a thread, since a ring belongs to one, and panics if it does not end.
+fn in_bounded_time(act: impl FnOnce() + Send + 'static) {
+    let (sender, done) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        act();
+        sender.send(()).unwrap();
+    });
+    let hangs = std::sync::mpsc::RecvTimeoutError::Timeout;
+    assert_ne!(done.recv_timeout(Duration::from_secs(60)), Err(hangs), "it hangs");
+    thread.join().unwrap();
+}
+
+/// Of those that announce their completions, too; and whether its alarm is raised, which nobody clears any more.
+#[test]
+fn a_ring_that_is_dropped_waits_for_what_is_in_flight() {
+    let Some(place) = Place::new() else { return };
+    in_bounded_time(move || {
+        for is_raised in [false, true] {
+            for durability in [Durability::Dsync, Durability::LinkedSync] {
+                let mut ring = UringRing::new(&config()).unwrap();
+                let alarm = Arc::new(Alarm::new().unwrap());
+                ring.listen(&alarm);
+                ring.announce().unwrap();
+                alarm.clear();
+                let slot = ring.register(&place.file()).unwrap();
+                let mut block = ring.take_block().unwrap();
+                block.fill(b'y');
+                ring.push(write(0, slot, block, durability)).unwrap();
+                ring.submit().unwrap();
+                if is_raised {
+                    alarm.raise();
+                }
+                drop(ring);
+                let path = place.dir.path().join("a");
+                assert_eq!(std::fs::read(&path).unwrap(), [b'y'; 4096]);
+                place.disk.remove(&path).unwrap();
+            }
+        }
+    });
+}
+
+/// On this thread the kernel puts off every submission, for ever.
+fn put_everything_off() {
+    let errno = SeccompAction::Errno(libc::EAGAIN.cast_unsigned());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let rules = [(libc::SYS_io_uring_enter, Vec::new())].into();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, arch).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+/// Nothing is in the kernel that would raise the alarm, so whoever sleeps on it is told to try again.
+#[test]
+fn what_is_put_off_raises_the_alarm_that_is_slept_on() {
+    let Some(place) = Place::new() else { return };
+    in_bounded_time(move || {
+        let mut ring = UringRing::new(&config()).unwrap();
+        let alarm = Arc::new(Alarm::new().unwrap());
+        ring.listen(&alarm);
+        ring.announce().unwrap();
+        let slot = ring.register(&place.file()).unwrap();
+        put_everything_off();
+        ring.push(write(0, slot, Block::zeroed(4096), Durability::Dsync)).unwrap();
+        alarm.clear();
+        ring.submit().unwrap();
+        assert!(alarm.clear() > 0, "an event loop sleeps for ever");
+        ring.reap(&mut Vec::new()).unwrap();
+        assert!(alarm.clear() > 0, "and after the next try");
+        ring.wait(None).unwrap();
+    });
 }

@@ -304,11 +304,13 @@ impl Shared {
         next.committed_epoch = self.epochs.committed();
         for (index, shard) in self.shards.iter().enumerate() {
             let record = next.shards.iter_mut().find(|record| record.shard == shard.shard);
-            let Some(record) = record.filter(|record| record.current.is_some()) else { continue };
+            let Some(record) = record else { continue };
+            let Some(current) = record.current else { continue };
             // The barrier first: the frontier, which is published before, has then reached its batch.
             record.barrier = self.epochs.barrier(index);
             let (batch, seq) = shard.frontier.last();
-            if batch >= shard.start.first_batch {
+            // A truncation may have ended the run that the frontier speaks of.
+            if batch >= current.first_batch {
                 record.durable_batch = batch;
                 record.durable_seq = seq;
             }

@@ -22,6 +22,8 @@ pub(crate) struct InFlight {
     pub(crate) barrier: Option<Epoch>,
     /// What its write is; that of its segment.
     pub(crate) method: Method,
+    /// The last batch that it promises to be durable.
+    pub(crate) promised: BatchNumber,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,7 @@ enum State {
 struct Stretch {
     file: FileSlot,
     last: LastBatch,
+    promised: BatchNumber,
     barrier: Option<Epoch>,
     batch_count: usize,
     entry_count: u64,
@@ -51,6 +54,7 @@ pub(crate) struct Flight {
     /// What the sync in flight covers.
     syncing: Option<Stretch>,
     durable: Option<LastBatch>,
+    promised: BatchNumber,
     barrier: Option<Epoch>,
 }
 
@@ -58,6 +62,11 @@ impl Flight {
     /// The frontier: the last batch such that it and everything before it is durable.
     pub(crate) fn durable(&self) -> Option<LastBatch> {
         self.durable
+    }
+
+    /// The last batch that a durable one promises to be durable; 0 for none.
+    pub(crate) fn promised(&self) -> BatchNumber {
+        self.promised
     }
 
     /// The last epoch that a durable barrier closed.
@@ -135,6 +144,7 @@ impl Flight {
                 State::Durable if !self.written.is_empty() || self.syncing.is_some() => return,
                 State::Durable => {
                     self.durable = Some(batch.batch);
+                    self.promised = batch.promised;
                     self.barrier = batch.barrier.or(self.barrier);
                 }
             }
@@ -146,6 +156,7 @@ impl Flight {
         match self.written.back_mut() {
             Some(stretch) if stretch.file == batch.file => {
                 stretch.last = batch.batch;
+                stretch.promised = batch.promised;
                 stretch.barrier = batch.barrier.or(stretch.barrier);
                 stretch.batch_count += 1;
                 stretch.entry_count += u64::from(batch.entry_count);
@@ -153,6 +164,7 @@ impl Flight {
             _ => self.written.push_back(Stretch {
                 file: batch.file,
                 last: batch.batch,
+                promised: batch.promised,
                 barrier: batch.barrier,
                 batch_count: 1,
                 entry_count: u64::from(batch.entry_count),
@@ -163,6 +175,11 @@ impl Flight {
     /// Whether written batches wait for a sync that could start now.
     pub(crate) fn wants_sync(&self) -> bool {
         self.syncing.is_none() && !self.written.is_empty()
+    }
+
+    /// Whether one of them closes an epoch.
+    pub(crate) fn wants_sync_of_barrier(&self) -> bool {
+        self.wants_sync() && self.written.iter().any(|stretch| stretch.barrier.is_some())
     }
 
     /// The last of the batches that wait for a sync.
@@ -188,6 +205,7 @@ impl Flight {
     pub(crate) fn complete_sync(&mut self) {
         let stretch = self.syncing.take().expect("a sync was in flight");
         self.durable = Some(stretch.last);
+        self.promised = stretch.promised;
         self.barrier = stretch.barrier.or(self.barrier);
         self.follow();
     }
@@ -213,6 +231,7 @@ mod tests {
             entry_count: 10,
             barrier: None,
             method: Method::Dsync,
+            promised: BatchNumber(number - 1),
         }
     }
 

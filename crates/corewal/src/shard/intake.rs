@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use corewal_disk::Block;
@@ -129,7 +130,8 @@ impl Intake {
     pub(super) fn close_epoch(&mut self) -> Result<Epoch, AppendError> {
         self.check_latch()?;
         let epoch = self.epoch;
-        self.shared.epochs.ahead(epoch).map_err(|open| AppendError::EpochsAhead { open })?;
+        let bound = self.shared.epochs.check_bound(epoch);
+        bound.map_err(|(open, slowest)| AppendError::EpochsAhead { open, slowest })?;
         if self.open.as_ref().is_some_and(|open| !open.fits(0)) {
             self.close_batch();
         }
@@ -332,13 +334,15 @@ impl Intake {
             Block::zeroed(memory)
         };
         let mut open = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
-        let written = match encode(Room::new(open.room()), &mut self.scratch) {
-            Ok(written) if written <= len => written,
+        let (room, scratch) = (Room::new(open.room()), &mut self.scratch);
+        let written = match catch_unwind(AssertUnwindSafe(|| encode(room, scratch))) {
+            Ok(Ok(written)) if written <= len => written,
             other => {
                 self.give_back(open.into_block());
                 return Err(match other {
-                    Err(error) if !error.is_no_room() => error.into(),
-                    _ => EncodeError::custom("it grew while it was encoded").into(),
+                    Err(panic) => resume_unwind(panic),
+                    Ok(Err(error)) if !error.is_no_room() => error.into(),
+                    Ok(_) => EncodeError::custom("it grew while it was encoded").into(),
                 });
             }
         };

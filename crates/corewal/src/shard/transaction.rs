@@ -100,6 +100,9 @@ impl<F: FnMut(&mut [u8]) -> Result<usize, EncodeError>> Payload for Coded<F> {
 /// [`ShardStats::recopied_bytes`](crate::ShardStats::recopied_bytes) counts that, and
 /// [`append_batch`](ShardWriter::append_batch) has no such copy. The buffer grows up to `max_batch`.
 ///
+/// It belongs to no log: the writer that commits it may be of another shard, or of a log with other options, and asks
+/// for its own limits.
+///
 /// ```
 /// use corewal::{Kind, Log, Options};
 ///
@@ -285,6 +288,15 @@ impl Transaction {
         self.block = Some(larger);
     }
 
+    /// Makes the buffer as long as its batch will be in a log with blocks of this length.
+    fn fit(&mut self, block_len: usize) {
+        let batch_len = self.len.next_multiple_of(block_len);
+        if self.block.as_ref().is_some_and(|block| block.len() < batch_len) {
+            self.block_len = block_len;
+            self.reserve(batch_len);
+        }
+    }
+
     /// Takes over the entries that a group has put into an open batch since `mark`.
     fn take_over(&mut self, open: &OpenBatch, mark: Mark) {
         let body = open.since(mark);
@@ -349,38 +361,30 @@ impl Intake {
         payloads: impl Iterator<Item = P>,
     ) -> Result<Group, AppendError> {
         let mut payloads = payloads.peekable();
-        let open = self.open.as_mut().expect("a batch was opened");
-        let mark = open.mark();
+        let trial = Trial::begin(self.open.as_mut().expect("a batch was opened"));
         while let Some(mut payload) = payloads.next() {
             let goes_on = payloads.peek().is_some();
             let seq = Seq(self.next_seq.0 + group.len() as u64);
             let flags = if goes_on { EntryFlags::GROUP_CONTINUES } else { EntryFlags::NONE };
-            let put = put(open, &mut payload, &mut self.scratch, group, (seq, flags));
-            match put {
-                Ok(Put::Taken) => {}
-                Ok(Put::NoRoom) => {
-                    group.take_over(open, mark);
-                    open.undo(mark);
+            match put(trial.open, &mut payload, &mut self.scratch, group, (seq, flags))? {
+                Put::Taken => {}
+                Put::NoRoom => {
+                    group.take_over(trial.open, trial.mark);
+                    drop(trial);
                     group.add(&mut payload)?;
                     payloads.try_for_each(|mut payload| group.add(&mut payload))?;
                     return self.commit(group);
-                }
-                Err(error) => {
-                    open.undo(mark);
-                    return Err(error);
                 }
             }
         }
         if group.is_empty() {
             return Err(AppendError::EmptyGroup);
         }
-        let batch_len = open.disk_len();
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            if let Some(open) = &mut self.open {
-                open.undo(mark);
-            }
-            return Err(Space::refusal(&self.shared, self.this()));
+        let this = &self.shared.shards[self.index];
+        if !self.space.leaves_reserve(Purpose::Entry, trial.open.disk_len(), this) {
+            return Err(Space::refusal(&self.shared, this));
         }
+        trial.keep();
         Ok(self.account(&group.entries))
     }
 
@@ -392,6 +396,12 @@ impl Intake {
             return Err(AppendError::EmptyGroup);
         }
         let options = &self.shared.options;
+        if group.max_record > options.max_record
+            && let Some(item) =
+                group.entries.iter().find(|item| item.len as usize > options.max_record)
+        {
+            return Err(self.too_large(item.len as usize));
+        }
         if group.len > options.max_batch {
             return Err(AppendError::GroupTooLarge { len: group.len, max: options.max_batch });
         }
@@ -442,6 +452,7 @@ impl Intake {
     ) -> Result<Group, AppendError> {
         let batch_len = self.batch_len(body_len);
         let place = self.place_alone(batch_len)?;
+        group.fit(self.shared.options.block_len as usize);
         let block = group.block.take().expect("its entries stand in it");
         let mut batch = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         for (index, item) in group.entries.iter().enumerate() {
@@ -463,6 +474,30 @@ impl Intake {
         self.payload_bytes += entries.iter().map(|item| u64::from(item.len)).sum::<u64>();
         self.groups += 1;
         Group { first, last_seq }
+    }
+}
+
+/// Entries of a group in the open batch before the group is whole. However that ends, also by a panic of the
+/// program's iterator or serializer, they are taken back unless they are kept.
+struct Trial<'a> {
+    open: &'a mut OpenBatch,
+    mark: Mark,
+}
+
+impl<'a> Trial<'a> {
+    fn begin(open: &'a mut OpenBatch) -> Self {
+        let mark = open.mark();
+        Self { open, mark }
+    }
+
+    fn keep(mut self) {
+        self.mark = self.open.mark();
+    }
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        self.open.undo(self.mark);
     }
 }
 
@@ -505,6 +540,9 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError::GroupTooLarge`] if they do not fit into a batch of `max_batch`;
     /// [`AppendError::EmptyGroup`] if there are none; others of [`AppendError`]. The log is then as it was before.
+    ///
+    /// # Panics
+    /// If the iterator or a serializer does. The group then leaves no trace, and the log goes on.
     pub fn append_batch<'r, T: Record + 'r>(
         &mut self,
         records: impl IntoIterator<Item = &'r T>,

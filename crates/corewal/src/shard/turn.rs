@@ -25,6 +25,9 @@ use crate::shard::watch::Watch;
 use crate::shared::{ShardShared, Shared, Start};
 use crate::wakeup::Exposure;
 
+/// A vouch that has found no room is not tried again sooner, however soon it is due.
+const LEAST_REST: Duration = Duration::from_millis(10);
+
 /// What to do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -211,7 +214,9 @@ impl Drive {
         meter.rotations.set(intake.space.rotations);
         meter.unfilled.set(intake.space.unfilled);
         let acknowledged = self.durable().0.min(intake.last_entry_batch);
-        meter.unvouched.set(acknowledged.0.saturating_sub(self.promised.durable_batch.0));
+        // A promise counts when it is durable itself.
+        let promised = self.flight.promised().max(self.start.first_batch.before());
+        meter.unvouched.set(acknowledged.0.saturating_sub(promised.0));
         meter.ring_calls.set(self.ring.calls());
     }
 
@@ -387,6 +392,8 @@ impl Drive {
     pub(super) fn expose(&mut self) -> std::io::Result<()> {
         if self.exposure == Exposure::Private {
             self.ring.announce()?;
+            // Until a turn begins exposed, whoever raises takes the writer for awake, and leaves the alarm alone.
+            self.this().wakeup.alarm()?.raise();
             self.exposure = Exposure::Exposed;
         }
         Ok(())
@@ -516,11 +523,12 @@ impl Drive {
         }
         let now = self.shared.options.disk.now();
         let since = *self.idle_since.get_or_insert(now);
-        let due_in = (since + self.shared.options.vouch_after).saturating_sub(now);
+        let due_in = since.saturating_add(self.shared.options.vouch_after).saturating_sub(now);
         if due_in.is_zero() {
             self.seal_promises(intake);
             // Still drained: there was no segment for it, and it is tried again.
-            return self.is_drained(intake).then_some(self.shared.options.vouch_after);
+            let rest = self.shared.options.vouch_after.max(LEAST_REST);
+            return self.is_drained(intake).then_some(rest);
         }
         Some(due_in)
     }
@@ -533,6 +541,8 @@ impl Drive {
             self.this().meter.vouches.add(u64::from(is_vouch));
             intake.close_batch();
             self.idle_since = None;
+            // Where nobody else asks for a sync, the promises would only be written, and could vanish.
+            self.sync_until = self.sync_until.max(intake.next_batch.before());
         }
         opened
     }
@@ -587,6 +597,7 @@ impl Drive {
         self.newest_count = u64::from(header.entry_count);
         self.flight.start(InFlight {
             method,
+            promised: promises.durable_batch,
             batch: LastBatch {
                 number,
                 segment: header.segment,
@@ -640,11 +651,16 @@ impl Drive {
         match self.shared.options.policy {
             _ if self.sync_wanted || self.durable().0 < self.sync_until => Some(Duration::ZERO),
             _ if self.this().frontier.is_wanted() => Some(Duration::ZERO),
+            _ if self.flight.wants_sync_of_barrier()
+                && self.shared.epochs.is_wanted(self.index) =>
+            {
+                Some(Duration::ZERO)
+            }
             Policy::EveryBatch => Some(Duration::ZERO),
             Policy::OnDemand => None,
             Policy::Interval(interval) => {
                 let now = self.shared.options.disk.now();
-                Some((self.last_sync + interval).saturating_sub(now))
+                Some(self.last_sync.saturating_add(interval).saturating_sub(now))
             }
         }
     }

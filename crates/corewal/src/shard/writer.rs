@@ -331,6 +331,7 @@ impl ShardWriter {
     /// [`EpochError`], as for [`Log::wait_epoch`](crate::Log::wait_epoch); also when this shard fails.
     pub fn wait_epoch(&mut self, epoch: Epoch) -> Result<(), EpochError> {
         let waker = Waker::from(self.waker());
+        self.intake.shared.want_epoch(epoch);
         loop {
             let turn = self.turn()?;
             if let Poll::Ready(outcome) = self.intake.shared.epochs.poll(epoch, &waker) {

@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use corewal::{Epoch, EpochError, Kind, Options, Pinning, Seq, ShardId, ShardWriter, Turn};
+use corewal::{
+    Epoch, EpochError, Kind, Options, Pinning, Policy, Seat, Seq, ShardId, ShardWriter, Turn,
+};
 
 use super::{PATIENCE, in_bounded_time, open, temp_dir};
 
@@ -127,4 +130,47 @@ fn a_hook_that_blocks_blocks_no_shard_and_one_that_panics_is_reported() {
         assert_eq!(log.hook_panics(), ["a bug of the program"]);
         log.close().unwrap();
     });
+}
+
+/// Where syncs do not follow every batch, a wait for an epoch asks every shard for one, on whatever thread its
+/// writer is.
+#[test]
+fn a_wait_for_an_epoch_ends_under_every_policy() {
+    for policy in [Policy::OnDemand, Policy::Interval(Duration::from_secs(3600))] {
+        in_bounded_time(move || {
+            let temp = temp_dir();
+            let options = Options::new(temp.path().join("log")).shards(2).policy(policy);
+            let mut log = open(options.clone());
+            let producers = log.start_writers(Pinning::AllowedCpus).unwrap();
+            for round in 0..10 {
+                producers[round % 2].append_bytes(Kind::PUT, b"an entry").unwrap();
+                let epoch = log.close_epoch().unwrap();
+                if round % 3 == 0 {
+                    super::tasks::block_on(log.committed(epoch)).unwrap();
+                } else {
+                    log.wait_epoch(epoch).unwrap();
+                }
+            }
+            log.close().unwrap();
+
+            let mut log = open(options);
+            let seats = log.take_seats();
+            let seated = std::sync::Barrier::new(seats.len());
+            let wait = |seat: Seat| {
+                let mut writer = seat.sit().unwrap();
+                seated.wait();
+                for _ in 0..10 {
+                    writer.append_bytes(Kind::PUT, b"an entry").unwrap();
+                    let epoch = writer.close_epoch().unwrap();
+                    writer.wait_epoch(epoch).unwrap();
+                }
+                writer.close().unwrap();
+            };
+            std::thread::scope(|scope| {
+                for seat in seats {
+                    scope.spawn(|| wait(seat));
+                }
+            });
+        });
+    }
 }

@@ -194,6 +194,10 @@ fn a_log_that_is_still_written_to_is_given_back() {
 mod descriptor {
     use std::os::fd::{AsRawFd, RawFd};
 
+    use corewal::{Engine, Preparing};
+    use corewal_disk::Disk;
+    use corewal_disk::sim::SimDisk;
+
     use super::*;
     use crate::PATIENCE;
 
@@ -254,6 +258,50 @@ mod descriptor {
             writer.waker().wake();
             writer.sleep(Some(PATIENCE)).unwrap();
             writer.close().unwrap();
+        }
+    }
+
+    /// Nobody sleeps on the descriptor any more, and what is in flight still lands.
+    #[test]
+    fn a_writer_that_is_dropped_with_a_write_in_flight_is_gone() {
+        for engine in engines() {
+            in_bounded_time(move || {
+                let temp = temp_dir();
+                let mut log = open(options(temp.path()).engine(engine));
+                let mut writer = log.take_seats().remove(0).sit().unwrap();
+                writer.event_fd().unwrap();
+                writer.append_bytes(Kind::PUT, b"perhaps").unwrap();
+                writer.turn().unwrap();
+                drop(writer);
+            });
+        }
+    }
+
+    /// The first call may come after turns, and what was asked for between the two is told.
+    #[test]
+    fn a_descriptor_that_is_taken_late_tells_of_everything() {
+        let simulated: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        let disks = engines().into_iter().map(|it| (it, None));
+        for (engine, disk) in disks.chain([(Engine::Auto, Some(simulated))]) {
+            for is_asked_before in [false, true] {
+                let temp = temp_dir();
+                let mut log = open(match &disk {
+                    None => options(temp.path()).engine(engine),
+                    Some(disk) => {
+                        options("/".as_ref()).preparing(Preparing::Manual).disk(Arc::clone(disk))
+                    }
+                });
+                let mut writer = log.take_seats().remove(0).sit().unwrap();
+                while !matches!(writer.turn().unwrap(), Turn::Idle(_)) {}
+                let asked = is_asked_before.then(|| log.close_epoch().unwrap());
+                let fd = writer.event_fd().unwrap().as_raw_fd();
+                let epoch = asked.unwrap_or_else(|| log.close_epoch().unwrap());
+                while log.committed_epoch() < epoch {
+                    assert!(is_readable(fd, Duration::from_secs(10)), "{engine:?}: it hangs");
+                    writer.turn().unwrap();
+                }
+                writer.close().unwrap();
+            }
         }
     }
 }

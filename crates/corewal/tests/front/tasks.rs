@@ -23,7 +23,7 @@ impl Wake for Unpark {
 }
 
 /// The smallest runtime: one task on the calling thread.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(thread::current(), AtomicU64::new(0))));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

@@ -1,8 +1,10 @@
 //! What the engine does, over every sync method, policy and ring: records of every size, rotation, policies,
 //! vouches, epochs, typed records, closing and reopening.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use corewal::{
@@ -422,7 +424,7 @@ fn a_log_is_recovered_by_the_other_ring() {
 }
 
 #[test]
-fn on_demand_the_frontier_moves_by_a_sync_alone() {
+fn on_demand_the_frontier_stands_until_somebody_asks() {
     let home = temp_dir();
     let dir = home.path().join("log");
     let tap = Tap::new(&dir);
@@ -713,13 +715,28 @@ fn epochs_run_ahead_up_to_the_bound() {
     for epoch in 1..=3 {
         assert_eq!(close(0).unwrap(), Epoch(epoch));
     }
-    assert!(matches!(close(0), Err(AppendError::EpochsAhead { open: 3 })));
+    let error = close(0).unwrap_err();
+    let behind = ShardId(1);
+    assert!(matches!(error, AppendError::EpochsAhead { open: 3, slowest } if slowest == behind));
+    assert_eq!(
+        error.to_string(),
+        "3 epochs are closed and not committed, and no more may be; shard 1 holds them back: let its writer take \
+         turns, and wait for an epoch"
+    );
     close(1).unwrap();
     writers.iter_mut().for_each(|writer| writer.sync().unwrap());
     assert_eq!(log.committed_epoch(), Epoch(1));
     assert_eq!(writers[0].close_epoch().unwrap(), Epoch(4));
     assert!(matches!(writers[0].close_epoch(), Err(AppendError::EpochsAhead { .. })));
-    assert!(matches!(log.close_epoch(), Err(EpochError::Ahead { .. })));
+    let error = log.close_epoch().unwrap_err();
+    assert!(matches!(error, EpochError::Ahead { open: 3, slowest } if slowest == behind));
+    // Its barriers count when they are durable: shard 0 has closed more, and made none of those durable.
+    for epoch in 2..=6 {
+        assert_eq!(writers[1].close_epoch().unwrap(), Epoch(epoch));
+        writers[1].sync().unwrap();
+    }
+    let error = writers[1].close_epoch().unwrap_err();
+    assert!(matches!(error, AppendError::EpochsAhead { open: 3, slowest: ShardId(0) }), "{error}");
 }
 
 #[derive(Archive, Serialize)]
@@ -1010,4 +1027,133 @@ fn segments_that_are_prepared_by_several_threads_are_one_file_each() {
         drop((writer, log));
         assert!(recovered(tiny(&dir)) == kept, "incarnation {incarnation}");
     }
+}
+
+/// The room at the end of a segment is too short for it, so it is encoded anew, into a block for the next one.
+#[test]
+fn a_serializer_that_panics_costs_no_block() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let (log, mut writer) = open_one(tiny(&dir).depth(1));
+    log.prepare();
+    writer.turn().unwrap();
+    for n in 0..5 {
+        commit(&log, &mut writer, &format!("{n}"));
+    }
+    let attempt = || writer.append_with(Kind::PUT, 600, |_| panic!("a bug of the program"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt)).unwrap_err();
+    assert_eq!(writer.stats().rotations, 1);
+    let blocks = (0..10).take_while(|_| writer.seal_promises()).count();
+    assert_eq!(blocks, 3, "one in flight, one that waits, one that is filled");
+    settle(&mut writer);
+    commit(&log, &mut writer, "5");
+    drop((writer, log));
+    assert_eq!(recovered(tiny(&dir)), ["0", "1", "2", "3", "4", "5"]);
+}
+
+/// No duration of the options is too long to be added to the clock.
+#[test]
+fn a_duration_without_end_is_one() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    tap.state().now = Duration::from_secs(1);
+    let options = tiny(&dir).vouch_after(Duration::MAX).lock_patience(Duration::MAX);
+    let (log, mut writer) =
+        open_one(options.policy(Policy::Interval(Duration::MAX)).disk(tap.clone()));
+    commit(&log, &mut writer, "one");
+    assert!(matches!(settle(&mut writer), Turn::Idle(Some(long)) if long > Duration::MAX / 2));
+    append(&log, &mut writer, "two");
+    assert!(matches!(settle(&mut writer), Turn::Idle(Some(long)) if long > Duration::MAX / 2));
+    writer.sleep(Some(Duration::ZERO)).unwrap();
+    writer.close().unwrap();
+    log.close().unwrap();
+    assert_eq!(recovered(tiny(&dir)), ["one", "two"]);
+}
+
+/// However soon it is due: what has no room is not tried again at once.
+#[test]
+fn a_vouch_without_room_lets_the_writer_sleep() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let (log, mut writer) = open_one(tiny(&dir).vouch_after(Duration::ZERO));
+    // Six blocks, of which a barrier each for two epochs, and a vouch, are kept free: two entries, and the vouches
+    // for them.
+    for text in ["one", "two"] {
+        commit(&log, &mut writer, text);
+        settle(&mut writer);
+        writer.turn().unwrap();
+    }
+    assert_eq!(writer.stats().vouches, 2);
+    writer.close_epoch().unwrap();
+    writer.sync().unwrap();
+    let turn = settle(&mut writer);
+    assert!(matches!(turn, Turn::Idle(Some(rest)) if rest >= Duration::from_millis(1)), "{turn:?}");
+    log.prepare();
+    settle(&mut writer);
+    assert_eq!(writer.stats().vouches, 3, "now there is room");
+}
+
+/// Who waits for an epoch makes its barrier durable, and asks for nothing else.
+#[test]
+fn on_demand_a_wait_for_an_epoch_asks_for_a_sync() {
+    for policy in [Policy::OnDemand, Policy::Interval(Duration::from_secs(3600))] {
+        let home = temp_dir();
+        let dir = home.path().join("log");
+        let tap = Tap::new(&dir);
+        let (log, mut writer) = open_one(tiny(&dir).policy(policy).disk(tap.clone()));
+        append(&log, &mut writer, "one");
+        let closed = persist(&log, &mut writer, ShardWriter::close_epoch).unwrap();
+        settle(&mut writer);
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (Epoch(0), 0), "nobody waits");
+        let mut committed = pin!(log.committed(closed));
+        let mut task = Context::from_waker(Waker::noop());
+        assert!(committed.as_mut().poll(&mut task).is_pending());
+        settle(&mut writer);
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (closed, 1));
+        assert!(committed.as_mut().poll(&mut task).is_ready());
+        log.wait_epoch(closed).unwrap();
+
+        // The next one is asked for before it is closed. What is no barrier waits.
+        assert!(pin!(log.committed(closed.next())).poll(&mut task).is_pending());
+        append(&log, &mut writer, "two");
+        settle(&mut writer);
+        assert_eq!(writer.stats().syncs, 1);
+        let closed = persist(&log, &mut writer, ShardWriter::close_epoch).unwrap();
+        writer.wait_epoch(closed).unwrap();
+        assert_eq!((log.committed_epoch(), writer.stats().syncs), (closed, 2));
+        writer.close().unwrap();
+    }
+}
+
+/// A promise that is only written may vanish.
+#[test]
+fn on_demand_a_vouch_is_made_durable() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let tap = Tap::new(&dir);
+    let after = Duration::from_millis(10);
+    let options = tiny(&dir).policy(Policy::OnDemand).vouch_after(after).disk(tap.clone());
+    let (log, mut writer) = open_one(options);
+    let stamp = append(&log, &mut writer, "one");
+    let mut task = Context::from_waker(Waker::noop());
+    assert!(pin!(log.durable(stamp)).poll(&mut task).is_pending());
+    settle(&mut writer);
+    assert_eq!((writer.stats().unvouched, writer.stats().syncs), (1, 1));
+    tap.state().now += after;
+    settle(&mut writer);
+    let stats = writer.stats();
+    assert_eq!((stats.vouches, stats.unvouched, stats.syncs), (1, 0, 2));
+    assert_eq!(writer.in_flight(), 0, "nothing is left that a power cut could take");
+
+    // A batch that is only written vouches for nothing, until its promises are sealed in one that is durable.
+    let stamp = append(&log, &mut writer, "two");
+    assert!(pin!(log.durable(stamp)).poll(&mut task).is_pending());
+    settle(&mut writer);
+    append(&log, &mut writer, "three");
+    settle(&mut writer);
+    assert_eq!((writer.frontier(), writer.stats().unvouched), (stamp.seq, 1));
+    writer.seal_promises();
+    settle(&mut writer);
+    assert_eq!((writer.stats().vouches, writer.in_flight()), (2, 0));
 }

@@ -1,10 +1,16 @@
 //! Atomic groups: batches of entries, and transactions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use corewal::{AppendError, Kind, Log, Options, Preparing, Seq, ShardWriter};
+use corewal::{
+    AppendError, EncodeError, Engine, Kind, Log, Options, Preparing, Record, Seq, ShardWriter,
+};
 use corewal_disk::Disk;
 use corewal_disk::sim::{Cut, Fate, PendingUnit, SimDisk, Tear, UnitKind};
+use rkyv::rancor::Fallible;
+use rkyv::{Archive, Place, Serialize};
 
 use crate::support::{
     append, commit, open_one, persist, recover, recovered, temp_dir, texts, tiny,
@@ -345,4 +351,115 @@ fn every_kind_of_a_user_comes_back_also_when_it_is_empty() {
     let expected: Vec<(Kind, &[u8])> =
         kinds.iter().flat_map(|&kind| [(kind, &b""[..]), (kind, &b"some"[..])]).collect();
     assert_eq!(found, expected);
+}
+
+/// A record whose serializer panics on demand, behind a part of what it writes.
+struct Fragile {
+    panics: bool,
+}
+
+impl Archive for Fragile {
+    type Archived = rkyv::Archived<[u64; 100]>;
+    type Resolver = <[u64; 100] as Archive>::Resolver;
+
+    fn resolve(&self, resolver: Self::Resolver, out: Place<Self::Archived>) {
+        [7_u64; 100].resolve(resolver, out);
+    }
+}
+
+impl<S: Fallible<Error = EncodeError> + rkyv::ser::Writer + ?Sized> Serialize<S> for Fragile {
+    fn serialize(&self, serializer: &mut S) -> Result<Self::Resolver, EncodeError> {
+        assert!(!self.panics, "a bug of the program");
+        [7_u64; 100].serialize(serializer)
+    }
+}
+
+impl Record for Fragile {}
+
+/// The program panics in the middle of a group, in its iterator or in a serializer: in the first entries, which
+/// stand in the open batch, and in later ones, when the group has a buffer of its own.
+#[test]
+fn a_group_that_panics_leaves_no_trace() {
+    let dir = temp_dir();
+    let (log, mut writer) = open_one(tiny(dir.path()));
+    let mut last = append(&log, &mut writer, "before");
+    let mut expected = vec![("before".to_owned(), false)];
+    for at in 1..5_usize {
+        let items: Vec<Fragile> = (0..5).map(|index| Fragile { panics: index == at }).collect();
+        let panicked = catch_unwind(AssertUnwindSafe(|| writer.append_batch(&items)));
+        assert!(panicked.is_err(), "the serializer");
+        let fails = |index| assert!(index != at, "a bug of the program");
+        let items = (0..5).inspect(|&index| fails(index)).map(|_| (Kind::PUT, &[b'x'; 800][..]));
+        let panicked = catch_unwind(AssertUnwindSafe(|| writer.append_batch_bytes(items)));
+        assert!(panicked.is_err(), "the iterator");
+        let group = writer.append_batch_bytes(puts(&["a", "b"])).unwrap();
+        assert_eq!(group.first().seq, last.seq.next(), "no seq is spent");
+        last = group.last();
+        expected.extend(owned(&[("a", true), ("b", false)]));
+        if at % 2 == 0 {
+            writer.wait(last).unwrap();
+        }
+    }
+    writer.wait(last).unwrap();
+    drop((writer, log));
+    assert_eq!(groups(tiny(dir.path())), expected);
+}
+
+/// The same for a transaction, which is then as it was before.
+#[test]
+fn a_record_that_panics_leaves_a_transaction_as_it_was() {
+    let dir = temp_dir();
+    let (log, mut writer) = open_one(tiny(dir.path()));
+    let mut transaction = writer.begin();
+    transaction.append_bytes(Kind::PUT, b"a").unwrap();
+    for len in [10, 4096] {
+        let add = || transaction.append_with(Kind::PUT, len, |_| panic!("a bug of the program"));
+        assert!(catch_unwind(AssertUnwindSafe(add)).is_err());
+        let add = || transaction.append(&Fragile { panics: true });
+        assert!(catch_unwind(AssertUnwindSafe(add)).is_err());
+    }
+    transaction.append_bytes(Kind::PUT, b"b").unwrap();
+    let group = writer.commit(&mut transaction).unwrap();
+    writer.wait(group.last()).unwrap();
+    drop((writer, log));
+    assert_eq!(groups(tiny(dir.path())), owned(&[("a", true), ("b", false)]));
+}
+
+/// A transaction belongs to no log: whoever commits it asks for its own limits, and writes its own blocks.
+#[test]
+fn a_transaction_of_a_log_with_other_options_is_committed_or_refused() {
+    let (here, there) = (temp_dir(), temp_dir());
+    let options = Options::new(there.path())
+        .engine(Engine::Blocking)
+        .segment_len(64 << 10)
+        .first_segment_len(64 << 10)
+        .write_len(4096)
+        .max_batch(12 << 10)
+        .max_record(2000)
+        .vouch_after(Duration::from_secs(3600))
+        .lock_patience(Duration::ZERO);
+    let (log, mut writer) = open_one(options.clone());
+    let (_other_log, other) = open_one(tiny(here.path()));
+
+    // 5984 bytes: whole blocks of 512 are one and a half of 4096.
+    let mut transaction = other.begin();
+    for _ in 0..6 {
+        transaction.append_bytes(Kind::PUT, &[b'x'; 960]).unwrap();
+    }
+    let group = writer.commit(&mut transaction).unwrap();
+    writer.wait(group.last()).unwrap();
+    transaction.append_bytes(Kind::PUT, b"small").unwrap();
+    let group = writer.commit(&mut transaction).unwrap();
+    writer.wait(group.last()).unwrap();
+
+    transaction.append_bytes(Kind::PUT, &[b'y'; 2001]).unwrap();
+    let error = writer.commit(&mut transaction).unwrap_err();
+    assert!(matches!(error, AppendError::TooLarge { len: 2001, max: 2000 }), "{error}");
+    assert_eq!(transaction.len(), 1);
+    writer.close().unwrap();
+    log.close().unwrap();
+    let (items, _) = recover(options).unwrap();
+    assert_eq!(items.len(), 7);
+    assert!(items[..6].iter().all(|item| item.bytes == [b'x'; 960]));
+    assert_eq!(items[6].bytes, b"small");
 }

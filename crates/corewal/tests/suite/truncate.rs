@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use corewal::{
-    AppendError, Epoch, FailureCause, Log, Options, Seq, ShardWriter, Stamp, Standing,
+    AppendError, Epoch, FailureCause, Log, Options, Seq, ShardId, ShardWriter, Stamp, Standing,
     TruncateError, Truncation, WaitError,
 };
 use corewal_disk::sim::{Cut, SimDisk};
+use corewal_format::{BatchNumber, Manifest};
 
 use crate::support::image::{Image, Segment, active, barrier, batch, manifest};
 use crate::support::tap::{Event, Hook, Tap};
@@ -507,4 +508,32 @@ fn a_barrier_in_the_run_that_a_cut_ended_still_counts() {
     let second = Segment::new(1, 1).put(&barrier(1, 1)).put(&batch(2).epoch(2).committed(1));
     let image = Image::new(&manifest(vec![record, active(1)]), &[Segment::new(0, 1), second]);
     assert_eq!(recover(image.options().shards(2)).unwrap().1.committed_epoch, Epoch(1));
+}
+
+/// The run that is being written is empty: of what was cut off, or kept of earlier runs, it promises nothing.
+#[test]
+fn a_checkpoint_right_after_a_truncation_promises_nothing_of_the_ended_run() {
+    let home = temp_dir();
+    let dir = home.path().join("log");
+    let (log, mut writer) = open_one(tiny(&dir));
+    let closed = close_epoch(&log, &mut writer);
+    let kept = commit(&log, &mut writer, "kept");
+    commit(&log, &mut writer, "cut");
+    truncate(&log, &mut writer, kept.seq).unwrap();
+    let promise = |dir: &Path| {
+        let manifests = ["MANIFEST-0", "MANIFEST-1"]
+            .map(|name| Manifest::decode(&std::fs::read(dir.join(name)).unwrap()).unwrap());
+        let newest = manifests.into_iter().max_by_key(|it| it.generation).unwrap();
+        let record = newest.shard(ShardId(0)).unwrap();
+        let first_batch = record.current.unwrap().first_batch;
+        (record.durable_batch, record.durable_seq, first_batch)
+    };
+    let (_, _, first_batch) = promise(&dir);
+    log.checkpoint(closed, b"a checkpoint").unwrap();
+    assert_eq!(promise(&dir), (BatchNumber(0), Seq(0), first_batch));
+    let last = commit(&log, &mut writer, "last");
+    log.checkpoint(closed, b"another one").unwrap();
+    assert_eq!(promise(&dir), (first_batch, last.seq, first_batch));
+    drop((writer, log));
+    assert_eq!(recovered(tiny(&dir)), ["|", "kept", "last"]);
 }
