@@ -318,7 +318,8 @@ impl ShardWriter {
     }
 
     /// Writes what is known to be durable and committed into the next batch, which may be empty: from then
-    /// on, loss of an earlier one is certain to be noticed. Goes to the kernel in the next turn.
+    /// on, loss of an earlier one is certain to be noticed. Goes to the kernel in the next turn, and is made durable
+    /// whatever the policy.
     ///
     /// Returns whether there was room for one; if not, take turns and try again.
     pub fn seal_promises(&mut self) -> bool {
