@@ -22,3 +22,4 @@ mod replay;
 mod support;
 mod tails;
 mod truncate;
+mod unprepared;
