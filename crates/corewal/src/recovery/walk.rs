@@ -204,8 +204,9 @@ impl Walker {
     }
 
     /// Reads so many bytes at once, unless one batch needs more.
-    pub(crate) fn read_ahead(&mut self, len: usize) {
+    pub(crate) fn read_at_once(mut self, len: usize) -> Self {
         self.window.read_ahead(len);
+        self
     }
 
     /// Says when the device is asked for what comes next.

@@ -12,6 +12,7 @@ mod groups;
 mod histories;
 mod keep;
 mod locking;
+mod many_shards;
 mod messages;
 mod method;
 mod names;
