@@ -21,7 +21,7 @@ use crate::prepare::{self, Progress};
 use crate::producer::{Pinned, Pinning, Producer, Started};
 use crate::recovery::{LogReader, Recovery, Report, ShardReader, Spans, Tail, end_run};
 use crate::shard::{Seat, SitError};
-use crate::shared::Shared;
+use crate::shared::{ShardShared, Shared};
 use crate::stats::{ShardHistograms, ShardStats};
 use crate::{Options, SyncMethod};
 
@@ -374,7 +374,7 @@ impl Log {
     /// [`EpochError::Ahead`] when too many closed epochs are not committed.
     pub fn close_epoch(&self) -> Result<Epoch, EpochError> {
         let epoch = self.shared.epochs.request()?;
-        self.shared.shards.iter().for_each(crate::shared::ShardShared::wake);
+        self.shared.shards.iter().for_each(ShardShared::wake);
         Ok(epoch)
     }
 
@@ -396,6 +396,13 @@ impl Log {
     #[must_use]
     pub fn frontier(&self, shard: ShardId) -> Option<Seq> {
         self.shared.shards.get(usize::from(shard.0)).map(|it| it.frontier.get())
+    }
+
+    /// Everything of this incarnation up to this seq is written on `shard`, which says nothing of a power cut: see
+    /// [`ShardWriter::written`](crate::ShardWriter::written). `None` for an unknown shard.
+    #[must_use]
+    pub fn written(&self, shard: ShardId) -> Option<Seq> {
+        self.shared.shards.get(usize::from(shard.0)).map(ShardShared::written)
     }
 
     /// What became of an entry, by its stamp.

@@ -183,6 +183,13 @@ impl Producer {
         self.entrance.this().frontier.get()
     }
 
+    /// Everything of this incarnation up to this seq is written, which says nothing of a power cut: see
+    /// [`ShardWriter::written`](crate::ShardWriter::written).
+    #[must_use]
+    pub fn written(&self) -> Seq {
+        self.entrance.this().written()
+    }
+
     fn give<T: Record>(&self, record: &T, patience: Patience) -> Result<Given, AppendError> {
         self.entrance.append(T::KIND, patience, &self.credit, |room, scratch| {
             record::encode(record, room, scratch)

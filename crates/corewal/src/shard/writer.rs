@@ -178,6 +178,38 @@ impl ShardWriter {
         self.this().frontier.get()
     }
 
+    /// Everything of this incarnation up to this seq is *written*: handed to the operating system, and completed. It
+    /// survives the end of the process; of a power cut it says nothing, that is the [frontier](Self::frontier).
+    /// Never below the frontier, and never goes back.
+    ///
+    /// Under [`Policy::EveryBatch`](crate::Policy::EveryBatch) it is the frontier, or ahead of it by the batches whose
+    /// sync is under way; under another policy by what was written since the last sync.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Policy, Seq, Turn};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let options = Options::new(dir.path().join("log")).policy(Policy::OnDemand);
+    /// # let mut log = Log::recover(options)?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let stamp = writer.append_bytes(Kind::PUT, b"an event")?;
+    /// while writer.written() < stamp.seq {
+    ///     if writer.turn()? == Turn::Sleep {
+    ///         writer.sleep(None)?;
+    ///     }
+    /// }
+    /// assert_eq!(writer.frontier(), Seq(0));
+    /// writer.sync()?;
+    /// assert_eq!(writer.frontier(), stamp.seq);
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn written(&self) -> Seq {
+        self.this().written()
+    }
+
     /// Batches behind the frontier that were handed to the ring.
     #[must_use]
     pub fn in_flight(&self) -> usize {

@@ -24,3 +24,4 @@ mod support;
 mod tails;
 mod truncate;
 mod unprepared;
+mod written;
