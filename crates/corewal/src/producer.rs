@@ -16,8 +16,11 @@ use crate::commit::Commit;
 use crate::durable::Durable;
 use crate::error::{AppendError, DurableError, WaitError};
 use crate::frontier::Batches;
-use crate::record::{self, EncodeError, Record};
-use crate::shard::{Credit, Entrance, Given, Patience, Room, Seat, SitError, WriterThread};
+use crate::record::{EncodeError, Record};
+use crate::shard::{
+    Coded, Credit, Entrance, Given, Patience, Payload, Raw, Room, Seat, SitError, Timed, Typed,
+    WriterThread,
+};
 
 /// Where the log's writer threads run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -190,19 +193,17 @@ impl Producer {
         self.entrance.this().written()
     }
 
-    fn give<T: Record>(&self, record: &T, patience: Patience) -> Result<Given, AppendError> {
-        self.entrance.append(T::KIND, patience, &self.credit, |room, scratch| {
-            record::encode(record, room, scratch)
-        })
+    fn give(&self, payload: impl Payload, patience: Patience) -> Result<Given<Stamp>, AppendError> {
+        self.entrance.append(patience, &self.credit, payload)
     }
 
-    fn give_bytes(
-        &self,
-        kind: Kind,
-        bytes: &[u8],
-        patience: Patience,
-    ) -> Result<Given, AppendError> {
-        self.entrance.append(kind, patience, &self.credit, |room, _| room.put(bytes))
+    /// What a codec writes, if that may be so long.
+    fn coded<F>(&self, kind: Kind, max_len: usize, encode: F) -> Result<Coded<F>, AppendError> {
+        let max = self.entrance.shared.options.max_record;
+        if max_len > max {
+            return Err(AppendError::TooLarge { len: max_len, max });
+        }
+        Ok(Coded(kind, max_len, encode))
     }
 
     /// Appends a record; waits in line while the shard is full.
@@ -213,7 +214,19 @@ impl Producer {
     /// # Panics
     /// If the record's serializer does. The record then leaves no trace, and the log goes on.
     pub fn append<T: Record>(&self, record: &T) -> Result<Stamp, AppendError> {
-        Ok(self.give(record, Patience::Wait)?.stamp)
+        Ok(self.give(Typed(record), Patience::Wait)?.stamp)
+    }
+
+    /// Appends a record with a timestamp, as [`ShardWriter::append_at`](crate::ShardWriter::append_at) does; waits in
+    /// line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append).
+    pub fn append_at<T: Record>(&self, timestamp: i64, record: &T) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Typed(record)), Patience::Wait)?.stamp)
     }
 
     /// Appends raw bytes; waits in line while the shard is full.
@@ -221,7 +234,20 @@ impl Producer {
     /// # Errors
     /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
     pub fn append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        Ok(self.give_bytes(kind, bytes, Patience::Wait)?.stamp)
+        Ok(self.give(Raw(kind, bytes), Patience::Wait)?.stamp)
+    }
+
+    /// Appends raw bytes with a timestamp; waits in line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
+    pub fn append_bytes_at(
+        &self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Raw(kind, bytes)), Patience::Wait)?.stamp)
     }
 
     /// Appends source offsets and a watermark, to be committed with the open epoch; as
@@ -246,16 +272,9 @@ impl Producer {
         &self,
         kind: Kind,
         max_len: usize,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<Stamp, AppendError> {
-        let max = self.entrance.shared.options.max_record;
-        if max_len > max {
-            return Err(AppendError::TooLarge { len: max_len, max });
-        }
-        let given = self
-            .entrance
-            .append(kind, Patience::Wait, &self.credit, |room, _| room.fill(max_len, &mut encode));
-        Ok(given?.stamp)
+        Ok(self.give(self.coded(kind, max_len, encode)?, Patience::Wait)?.stamp)
     }
 
     /// Appends a record, or is refused at once.
@@ -267,7 +286,7 @@ impl Producer {
     /// # Panics
     /// As [`append`](Self::append).
     pub fn try_append<T: Record>(&self, record: &T) -> Result<Stamp, AppendError> {
-        Ok(self.give(record, Patience::Refuse)?.stamp)
+        Ok(self.give(Typed(record), Patience::Refuse)?.stamp)
     }
 
     /// Appends raw bytes, or is refused at once.
@@ -275,7 +294,7 @@ impl Producer {
     /// # Errors
     /// As [`try_append`](Self::try_append).
     pub fn try_append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        Ok(self.give_bytes(kind, bytes, Patience::Refuse)?.stamp)
+        Ok(self.give(Raw(kind, bytes), Patience::Refuse)?.stamp)
     }
 
     /// Appends a record and blocks until it is durable.
@@ -286,7 +305,7 @@ impl Producer {
     /// # Panics
     /// As [`append`](Self::append).
     pub fn append_durable<T: Record>(&self, record: &T) -> Result<Stamp, DurableError> {
-        self.acknowledged(self.give(record, Patience::Wait)?)
+        self.acknowledged(self.give(Typed(record), Patience::Wait)?)
     }
 
     /// Appends raw bytes and blocks until they are durable.
@@ -294,10 +313,10 @@ impl Producer {
     /// # Errors
     /// [`DurableError`].
     pub fn append_bytes_durable(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, DurableError> {
-        self.acknowledged(self.give_bytes(kind, bytes, Patience::Wait)?)
+        self.acknowledged(self.give(Raw(kind, bytes), Patience::Wait)?)
     }
 
-    fn acknowledged(&self, given: Given) -> Result<Stamp, DurableError> {
+    fn acknowledged(&self, given: Given<Stamp>) -> Result<Stamp, DurableError> {
         let stamp = given.stamp;
         match self.entrance.shared.wait_durable(stamp, given.batches()) {
             Ok(()) => Ok(stamp),

@@ -376,10 +376,17 @@ impl<'a> Entry<'a> {
         self.view.kind
     }
 
-    /// The payload, at an address that is a multiple of 16.
+    /// The payload, at an address that is a multiple of 16; without the timestamp, if it has one.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.view.payload()
+    }
+
+    /// The timestamp that it was appended with, in the user's unit: information only. See
+    /// [`ShardWriter::append_bytes_at`](crate::ShardWriter::append_bytes_at).
+    #[must_use]
+    pub fn timestamp(&self) -> Option<i64> {
+        self.view.timestamp()
     }
 
     /// Whether its epoch was committed when the log was judged.

@@ -17,6 +17,7 @@ use rkyv::ser::allocator::Arena;
 use crate::error::{AppendError, Failure, ObserveError};
 use crate::record::{EncodeError, Room};
 use crate::shard::batch::{BatchPlace, OpenBatch};
+use crate::shard::payload::Payload;
 use crate::shard::space::{Purpose, Space};
 use crate::shard::transaction::Transaction;
 use crate::shared::{ShardShared, Shared};
@@ -134,7 +135,7 @@ impl Intake {
             self.close_batch();
         }
         self.open_batch(ENTRY_HEADER_LEN, Purpose::Barrier)?;
-        self.push(Kind::BARRIER, 0);
+        self.push(Kind::BARRIER, EntryFlags::NONE, 0);
         self.close_batch();
         self.epoch = epoch.next();
         self.shared.epochs.open(self.index, self.epoch);
@@ -176,10 +177,10 @@ impl Intake {
     #[inline]
     pub(super) fn append_in_place(
         &mut self,
-        kind: Kind,
-        mut encode: impl FnMut(Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
+        mut payload: impl Payload,
     ) -> Result<Stamp, AppendError> {
         self.check_latch()?;
+        let (kind, flags) = (payload.kind(), payload.flags());
         if !kind.is_appendable() {
             return Err(AppendError::Kind(kind));
         }
@@ -187,14 +188,14 @@ impl Intake {
             let was_open = self.open.is_some();
             self.open_batch(ENTRY_HEADER_LEN + padded(1), Purpose::Entry)?;
             let Some(open) = &mut self.open else { return Err(AppendError::Full) };
-            match encode(Room::new(open.room()), &mut self.scratch) {
+            match payload.encode(Room::new(open.room()), &mut self.scratch) {
                 Ok(len) if len > self.shared.options.max_record => {
                     return Err(self.too_large(len));
                 }
-                Ok(len) if open.fits(len) => return self.accept(kind, len),
+                Ok(len) if open.fits(len) => return self.accept(kind, flags, len),
                 Err(error) if !error.is_no_room() => return Err(error.into()),
                 Ok(_) | Err(_) if was_open && !open.is_empty() => self.close_batch(),
-                Ok(_) | Err(_) => return self.append_alone(kind, &mut encode),
+                Ok(_) | Err(_) => return self.append_alone(&mut payload),
             }
         }
     }
@@ -205,12 +206,12 @@ impl Intake {
 
     /// Takes the payload that stands in the open batch's room, if the reserve stays free.
     #[inline]
-    fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
+    fn accept(&mut self, kind: Kind, flags: EntryFlags, len: usize) -> Result<Stamp, AppendError> {
         if !self.open.as_ref().is_some_and(|open| open.is_granted(len)) {
             self.ask(len)?;
         }
         self.payload_bytes += len as u64;
-        Ok(self.push(kind, len))
+        Ok(self.push(kind, flags, len))
     }
 
     /// Asks whether the open batch may grow by this payload, for this and for the next ones.
@@ -227,10 +228,10 @@ impl Intake {
     }
 
     #[inline]
-    fn push(&mut self, kind: Kind, len: usize) -> Stamp {
+    fn push(&mut self, kind: Kind, flags: EntryFlags, len: usize) -> Stamp {
         let seq = self.next_seq;
         let open = self.open.as_mut().expect("the payload stands in it");
-        open.push(seq, kind, EntryFlags::NONE, len);
+        open.push(seq, kind, flags, len);
         self.gave(seq);
         self.entries += 1;
         Stamp { epoch: self.epoch, seq, shard: self.shard }
@@ -314,12 +315,8 @@ impl Intake {
     /// A record that does not fit into what an empty batch offers here: at the end of a segment, or larger
     /// than a pool block. In a buffer of its own it is one batch, written by several writes.
     #[cold]
-    fn append_alone(
-        &mut self,
-        kind: Kind,
-        encode: &mut impl FnMut(Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
-    ) -> Result<Stamp, AppendError> {
-        let len = encode(Room::counting(), &mut self.scratch)?;
+    fn append_alone(&mut self, payload: &mut impl Payload) -> Result<Stamp, AppendError> {
+        let len = payload.encode(Room::counting(), &mut self.scratch)?;
         if len > self.shared.options.max_record {
             return Err(self.too_large(len));
         }
@@ -332,7 +329,7 @@ impl Intake {
             Block::zeroed(memory)
         };
         let mut open = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
-        let written = match encode(Room::new(open.room()), &mut self.scratch) {
+        let written = match payload.encode(Room::new(open.room()), &mut self.scratch) {
             Ok(written) if written <= len => written,
             other => {
                 self.give_back(open.into_block());
@@ -344,7 +341,7 @@ impl Intake {
         };
         self.open = Some(open);
         self.payload_bytes += written as u64;
-        let stamp = self.push(kind, written);
+        let stamp = self.push(payload.kind(), payload.flags(), written);
         self.close_batch();
         Ok(stamp)
     }

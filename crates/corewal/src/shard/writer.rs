@@ -16,8 +16,9 @@ use crate::error::{
 };
 use crate::events;
 use crate::keep::StateMark;
-use crate::record::{self, EncodeError, Record};
+use crate::record::{EncodeError, Record};
 use crate::shard::intake::Intake;
+use crate::shard::payload::{Coded, Raw, Timed, Typed};
 use crate::shard::space::Space;
 use crate::shard::truncate::{Truncation, truncate_after};
 use crate::shard::turn::{Drive, Ending, Then, Turn};
@@ -237,7 +238,20 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError`]; the log is then as it was before.
     pub fn append<T: Record>(&mut self, record: &T) -> Result<Stamp, AppendError> {
-        self.intake.append_in_place(T::KIND, |room, scratch| record::encode(record, room, scratch))
+        self.intake.append_in_place(Typed(record))
+    }
+
+    /// Appends a record with a timestamp of the user's, in the user's unit: information only, which takes part in
+    /// no order. It takes 16 bytes of the entry; `max_record` counts them.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_at<T: Record>(
+        &mut self,
+        timestamp: i64,
+        record: &T,
+    ) -> Result<Stamp, AppendError> {
+        self.intake.append_in_place(Timed(timestamp, Typed(record)))
     }
 
     /// Appends raw bytes: one copy, into the block that the kernel writes.
@@ -245,7 +259,38 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_bytes(&mut self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        self.intake.append_in_place(kind, |room, _| room.put(bytes))
+        self.intake.append_in_place(Raw(kind, bytes))
+    }
+
+    /// Appends raw bytes with a timestamp; see [`append_at`](Self::append_at).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// # let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let measured_ms = 1_700_000_000_000;
+    /// writer.append_bytes_at(Kind::PUT, measured_ms, b"21.5 degrees")?;
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// let mut reader = Log::read(Options::new(&dir))?;
+    /// let entry = reader.next_entry()?.expect("it was written");
+    /// assert_eq!((entry.timestamp(), entry.bytes()), (Some(measured_ms), &b"21.5 degrees"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_bytes_at(
+        &mut self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        self.intake.append_in_place(Timed(timestamp, Raw(kind, bytes)))
     }
 
     /// Appends source offsets and a watermark, to be committed with the open epoch. Encoded apart, then copied once:
@@ -280,10 +325,10 @@ impl ShardWriter {
         &mut self,
         kind: Kind,
         max_len: usize,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<Stamp, AppendError> {
         self.intake.record_fits(max_len)?;
-        self.intake.append_in_place(kind, |room, _| room.fill(max_len, &mut encode))
+        self.intake.append_in_place(Coded(kind, max_len, encode))
     }
 
     /// Closes the open epoch with a barrier and returns the epoch that was closed.

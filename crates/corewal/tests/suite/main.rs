@@ -22,6 +22,7 @@ mod reading;
 mod replay;
 mod support;
 mod tails;
+mod timestamps;
 mod truncate;
 mod unprepared;
 mod written;
