@@ -14,12 +14,12 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::commit::Commit;
 use crate::durable::Durable;
-use crate::error::{AppendError, DurableError, WaitError};
+use crate::error::{AppendError, DurableError, ObserveError, WaitError};
 use crate::frontier::Batches;
 use crate::record::{EncodeError, Record};
 use crate::shard::{
-    Coded, Credit, Entrance, Given, Patience, Payload, Raw, Room, Seat, SitError, Timed, Typed,
-    WriterThread,
+    Coded, Credit, Entrance, Given, Group, Patience, Payload, Raw, Room, Seat, SitError, Timed,
+    Typed, WriterThread,
 };
 
 /// Where the log's writer threads run.
@@ -197,6 +197,16 @@ impl Producer {
         self.entrance.append(patience, &self.credit, payload)
     }
 
+    /// The caller's iterator runs here: the lock is not held for it, and the group may be tried more than once.
+    fn give_group<P: Payload>(
+        &self,
+        payloads: impl Iterator<Item = P>,
+        patience: Patience,
+    ) -> Result<Group, AppendError> {
+        let mut payloads: Vec<P> = payloads.collect();
+        Ok(self.entrance.append_group(patience, &self.credit, &mut payloads)?.stamp)
+    }
+
     /// What a codec writes, if that may be so long.
     fn coded<F>(&self, kind: Kind, max_len: usize, encode: F) -> Result<Coded<F>, AppendError> {
         let max = self.entrance.shared.options.max_record;
@@ -277,6 +287,47 @@ impl Producer {
         Ok(self.give(self.coded(kind, max_len, encode)?, Patience::Wait)?.stamp)
     }
 
+    /// Appends records as one atomic group, as [`ShardWriter::append_batch`](crate::ShardWriter::append_batch) does:
+    /// no entry of another producer comes between them. Waits in line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError::GroupTooLarge`], [`AppendError::EmptyGroup`]; others of [`AppendError`], never
+    /// [`AppendError::Full`]. The log is then as it was before.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append); nothing is left of the group then.
+    pub fn append_batch<'r, T: Record + 'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r T>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(records.into_iter().map(Typed), Patience::Wait)
+    }
+
+    /// Appends raw bytes as one atomic group; see [`append_batch`](Self::append_batch).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Pinning};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// let producer = log.start_writers(Pinning::AllowedCpus)?.remove(0);
+    /// let items: [(Kind, &[u8]); 2] = [(Kind::PUT, b"debit"), (Kind::PUT, b"credit")];
+    /// let group = producer.append_batch_bytes(items)?;
+    /// producer.wait(group.last())?; // recovered together from here on, and before that together or not at all
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`append_batch`](Self::append_batch).
+    pub fn append_batch_bytes<'b>(
+        &self,
+        items: impl IntoIterator<Item = (Kind, &'b [u8])>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(items.into_iter().map(|(kind, bytes)| Raw(kind, bytes)), Patience::Wait)
+    }
+
     /// Appends a record, or is refused at once.
     ///
     /// # Errors
@@ -295,6 +346,54 @@ impl Producer {
     /// As [`try_append`](Self::try_append).
     pub fn try_append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
         Ok(self.give(Raw(kind, bytes), Patience::Refuse)?.stamp)
+    }
+
+    /// Appends source offsets and a watermark, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    pub fn try_append_commit(&self, commit: &Commit) -> Result<Stamp, AppendError> {
+        self.try_append_bytes(Commit::KIND, &commit.encode())
+    }
+
+    /// Appends what `encode` writes, as [`append_with`](Self::append_with) does, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    ///
+    /// # Panics
+    /// If `encode` does.
+    pub fn try_append_with(
+        &self,
+        kind: Kind,
+        max_len: usize,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(self.coded(kind, max_len, encode)?, Patience::Refuse)?.stamp)
+    }
+
+    /// Appends raw bytes with a timestamp, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    pub fn try_append_bytes_at(
+        &self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Raw(kind, bytes)), Patience::Refuse)?.stamp)
+    }
+
+    /// Appends raw bytes as one atomic group, or is refused at once; see [`append_batch`](Self::append_batch).
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append), and as for [`append_batch`](Self::append_batch).
+    pub fn try_append_batch_bytes<'b>(
+        &self,
+        items: impl IntoIterator<Item = (Kind, &'b [u8])>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(items.into_iter().map(|(kind, bytes)| Raw(kind, bytes)), Patience::Refuse)
     }
 
     /// Appends a record and blocks until it is durable.
@@ -351,6 +450,15 @@ impl Producer {
         let shard = self.shard();
         let seq = self.entrance.last_taken().ok_or(WaitError::Closed { shard })?;
         self.entrance.shared.wait_seq(self.entrance.this(), seq)
+    }
+
+    /// Moves the shard's next seq past one that was seen from another shard, as
+    /// [`ShardWriter::observe`](crate::ShardWriter::observe) does: what any producer appends from here on comes after it.
+    ///
+    /// # Errors
+    /// [`ObserveError`]. Nothing has changed then.
+    pub fn observe(&self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.entrance.observe(stamp)
     }
 
     /// Closes the open epoch of this shard, as [`ShardWriter::close_epoch`](crate::ShardWriter::close_epoch) does.

@@ -12,10 +12,11 @@ use std::task::Waker;
 
 use corewal_format::{BatchNumber, ENTRY_HEADER_LEN, Stamp};
 
-use crate::error::{AppendError, Failure, FailureCause};
+use crate::error::{AppendError, Failure, FailureCause, ObserveError};
 use crate::frontier::Batches;
 use crate::shard::intake::Intake;
 use crate::shard::payload::{Guarded, Panic, Payload};
+use crate::shard::transaction::Group;
 use crate::shared::{ShardShared, Shared};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Thread, current, park};
@@ -139,6 +140,18 @@ impl Entrance {
     ) -> Result<Given<Stamp>, AppendError> {
         self.take_in(patience, credit, |intake, panic| {
             intake.append_in_place(Guarded { inner: &mut payload, panic })
+        })
+    }
+
+    /// The same with an atomic group.
+    pub(crate) fn append_group(
+        &self,
+        patience: Patience,
+        credit: &Credit,
+        payloads: &mut [impl Payload],
+    ) -> Result<Given<Group>, AppendError> {
+        self.take_in(patience, credit, |intake, panic| {
+            intake.append_group(payloads.iter_mut().map(|inner| Guarded { inner, panic }))
         })
     }
 
@@ -276,7 +289,23 @@ impl Entrance {
     /// The last entry that was taken, or what is before the first.
     pub(crate) fn last_taken(&self) -> Option<corewal_format::Seq> {
         let inside = self.inside.lock().ok()?;
-        Some(inside.intake.next_seq.before())
+        Some(inside.intake.last_given)
+    }
+
+    /// Moves the next seq past a stamp; see [`Intake::observe`].
+    pub(crate) fn observe(&self, stamp: Stamp) -> Result<(), ObserveError> {
+        let mut inside = self.enter().map_err(|error| match error {
+            AppendError::Failed(failure) => ObserveError::Failed(failure),
+            _ => ObserveError::Closed { shard: self.this().shard },
+        })?;
+        inside.intake.observe(stamp)?;
+        // It may have closed the open batch.
+        let wakes = inside.wakes_the_writer();
+        drop(inside);
+        if wakes {
+            self.this().wake();
+        }
+        Ok(())
     }
 
     /// Closes the open epoch of this shard; see [`Intake::close_epoch`].

@@ -311,7 +311,7 @@ fn flags(index: usize, count: usize) -> EntryFlags {
 
 impl Intake {
     /// Appends a group, serialized into the open batch; through a buffer of its own if it outgrows that.
-    fn append_group<P: Payload>(
+    pub(super) fn append_group<P: Payload>(
         &mut self,
         payloads: impl IntoIterator<Item = P>,
     ) -> Result<Group, AppendError> {
@@ -331,38 +331,30 @@ impl Intake {
         payloads: impl Iterator<Item = P>,
     ) -> Result<Group, AppendError> {
         let mut payloads = payloads.peekable();
-        let open = self.open.as_mut().expect("a batch was opened");
-        let mark = open.mark();
+        let filling = Filling::of(self.open.as_mut().expect("a batch was opened"));
         while let Some(mut payload) = payloads.next() {
             let goes_on = payloads.peek().is_some();
             let seq = Seq(self.next_seq.0 + group.len() as u64);
             let flags = if goes_on { EntryFlags::GROUP_CONTINUES } else { EntryFlags::NONE };
-            let put = put(open, &mut payload, &mut self.scratch, group, (seq, flags));
-            match put {
-                Ok(Put::Taken) => {}
-                Ok(Put::NoRoom) => {
-                    group.take_over(open, mark);
-                    open.undo(mark);
+            match put(filling.open, &mut payload, &mut self.scratch, group, (seq, flags))? {
+                Put::Taken => {}
+                Put::NoRoom => {
+                    group.take_over(filling.open, filling.mark);
+                    drop(filling);
                     group.add(&mut payload)?;
                     payloads.try_for_each(|mut payload| group.add(&mut payload))?;
                     return self.commit(group);
-                }
-                Err(error) => {
-                    open.undo(mark);
-                    return Err(error);
                 }
             }
         }
         if group.is_empty() {
             return Err(AppendError::EmptyGroup);
         }
-        let batch_len = open.disk_len();
-        if !self.space.leaves_reserve(Purpose::Entry, batch_len, self.this()) {
-            if let Some(open) = &mut self.open {
-                open.undo(mark);
-            }
-            return Err(Space::refusal(&self.shared, self.this()));
+        let (batch_len, shard) = (filling.open.disk_len(), &self.shared.shards[self.index]);
+        if !self.space.leaves_reserve(Purpose::Entry, batch_len, shard) {
+            return Err(Space::refusal(&self.shared, shard));
         }
+        filling.keep();
         Ok(self.account(&group.entries))
     }
 
@@ -447,6 +439,30 @@ impl Intake {
         self.payload_bytes += entries.iter().map(|item| u64::from(item.len)).sum::<u64>();
         self.groups += 1;
         Group { first, last_seq }
+    }
+}
+
+/// A group that is being put into the open batch. What there is of it is taken back, also by a panic, unless it is
+/// kept.
+struct Filling<'a> {
+    open: &'a mut OpenBatch,
+    mark: Mark,
+}
+
+impl<'a> Filling<'a> {
+    fn of(open: &'a mut OpenBatch) -> Self {
+        let mark = open.mark();
+        Self { open, mark }
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.open.undo(self.mark);
     }
 }
 

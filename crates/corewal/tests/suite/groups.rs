@@ -72,6 +72,29 @@ fn groups_share_a_batch_with_what_is_around_them_and_are_marked() {
     assert_eq!(groups(tiny(dir.path())), owned(&expected));
 }
 
+/// Defect 40, for groups: also what stood in the open batch before the panic is taken back.
+#[test]
+fn a_group_that_panics_leaves_no_trace() {
+    let dir = temp_dir();
+    let (log, mut writer) = open_one(tiny(dir.path()));
+    append(&log, &mut writer, "one");
+    for broken_off in 0..3 {
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let items = (0..3).map(|index| {
+                assert!(index < broken_off, "on purpose");
+                (Kind::PUT, &b"never appended"[..])
+            });
+            let _ = writer.append_batch_bytes(items);
+        }));
+        caught.unwrap_err();
+    }
+    let group = writer.append_batch_bytes(puts(&["two", "three"])).unwrap();
+    assert_eq!((group.first().seq, group.last().seq), (Seq(2), Seq(3)));
+    writer.wait(group.last()).unwrap();
+    drop((writer, log));
+    assert_eq!(recovered(tiny(dir.path())), ["one", "two", "three"]);
+}
+
 #[test]
 fn what_is_aborted_or_dropped_leaves_nothing() {
     let dir = temp_dir();
