@@ -277,8 +277,10 @@ fn act(
         }
         6 => {
             log.prepare();
-            if dice.roll(3) == 0 {
-                writer.seal_promises();
+            match dice.roll(6) {
+                0 | 1 => _ = writer.seal_promises(),
+                2 => _ = writer.rotate(),
+                _ => {}
             }
         }
         _ => {

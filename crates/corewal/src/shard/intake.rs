@@ -259,6 +259,9 @@ impl Intake {
         if self.pool.is_empty() {
             return Err(AppendError::Full);
         }
+        if purpose == Purpose::Entry {
+            self.rotate_if_due();
+        }
         let Some(active) = self.space.place(len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };
@@ -298,13 +301,36 @@ impl Intake {
     /// The open batch takes no more entries; it gets its number.
     pub(super) fn close_batch(&mut self) {
         let Some(open) = self.open.take() else { return };
-        self.space.take(open.disk_len(), open.end());
+        self.space.take(open.disk_len(), open.entry_count(), open.end());
         let number = self.next_batch;
         self.next_batch = number.next();
         if !open.is_empty() {
             self.last_entry_batch = number;
         }
         self.ready.push_back((number, open));
+    }
+
+    /// Begins another segment with the next batch; false if none is there.
+    pub(super) fn rotate(&mut self) -> bool {
+        self.drop_empty();
+        if self.open.is_none() && !self.space.has_entries() {
+            return true;
+        }
+        if !self.space.has_another(self.this()) {
+            return false;
+        }
+        self.close_batch();
+        self.space.rotate(self.next_batch.before());
+        true
+    }
+
+    /// No batch is open, and one of entries is about to be.
+    #[inline]
+    fn rotate_if_due(&mut self) {
+        if self.space.is_due(&self.shared.options) {
+            // Else it goes on where it is.
+            self.rotate();
+        }
     }
 
     /// Opens an empty batch in the reserve, for its promises alone.
@@ -359,6 +385,7 @@ impl Intake {
         if large || self.ready.len() >= self.shared.options.block_count() {
             return Err(AppendError::Full);
         }
+        self.rotate_if_due();
         let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };

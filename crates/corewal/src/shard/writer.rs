@@ -402,6 +402,38 @@ impl ShardWriter {
         self.drive.seal_promises(&mut self.intake)
     }
 
+    /// Begins another segment with the next entry, however much room the current one has left: so that what stands in it
+    /// can be released, or is archived, when all of it is durable. The rest of its file stays unused. Nothing is done if
+    /// no entry stands in it yet.
+    ///
+    /// Returns false, and nothing has changed, if no other segment is prepared, or the [reserve] for barriers would not
+    /// be free without the rest of this one: take turns and try again, as after [`AppendError::Full`].
+    /// [`Options::rotate_after_entries`] and [`Options::rotate_after`] do the same by themselves.
+    ///
+    /// [reserve]: crate::Options::pipeline_bound
+    /// [`Options::rotate_after_entries`]: crate::Options::rotate_after_entries
+    /// [`Options::rotate_after`]: crate::Options::rotate_after
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// writer.append_bytes(Kind::PUT, b"of today")?;
+    /// while !writer.rotate() {
+    ///     writer.turn()?;
+    /// }
+    /// writer.append_bytes(Kind::PUT, b"of tomorrow")?; // in another file
+    /// assert_eq!(writer.stats().rotations, 1);
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rotate(&mut self) -> bool {
+        self.intake.rotate()
+    }
+
     /// Turns and sleeps until `epoch` is committed, so that this shard does not hold it back.
     ///
     /// # Errors

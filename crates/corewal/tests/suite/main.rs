@@ -20,6 +20,7 @@ mod observe;
 mod one_pass;
 mod reading;
 mod replay;
+mod rotation;
 mod support;
 mod tails;
 mod timestamps;
