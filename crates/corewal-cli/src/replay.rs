@@ -40,8 +40,8 @@ pub(crate) enum Format {
 
 const HELP: &str = r#"Formats:
   tsv    the payload is escaped like the text of a JSON string; a byte that is not UTF-8 is \xHH
-  jsonl  {"epoch":1,"seq":1,"shard":0,"kind":"put","payload":"text"}; a payload that is not UTF-8
-         is {"base64":".."}
+  jsonl  {"epoch":1,"seq":1,"shard":0,"kind":"put","payload":"text"}; `timestamp` before the
+         payload where there is one; a payload that is not UTF-8 is {"base64":".."}
 
 Examples:
   corewal replay --dir wal
@@ -87,6 +87,9 @@ impl Format {
                 match kind_name(entry.kind()) {
                     Some(name) => write!(out, "\"{name}\"")?,
                     None => write!(out, "{}", entry.kind().0)?,
+                }
+                if let Some(timestamp) = entry.timestamp() {
+                    write!(out, r#","timestamp":{timestamp}"#)?;
                 }
                 out.write_all(b",\"payload\":")?;
                 write_json(out, entry.bytes())?;

@@ -6,7 +6,7 @@ use crate::format_doc::Field;
 use crate::{
     BatchNumber, Chain, Crc, ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryFlags, EntryHeader, Epoch,
     Incarnation, Kind, LogId, MAX_BLOCK_LEN, MIN_BLOCK_LEN, Seed, SegmentNumber, Seq, ShardId,
-    Stamp,
+    Stamp, TIMESTAMP_LEN,
 };
 
 /// Bytes of a batch header; the first entry follows at once.
@@ -469,7 +469,7 @@ impl BatchHeader {
             ("group that goes on with a barrier", !(barrier && before.is_some_and(goes_on))),
             ("timestamp", {
                 !entry.flags.contains(EntryFlags::TIMESTAMP)
-                    || payload.get(8..16).is_some_and(is_zero)
+                    || payload.get(8..TIMESTAMP_LEN).is_some_and(is_zero)
             }),
         ];
         possible.iter().try_for_each(|&(what, holds)| {
@@ -480,7 +480,7 @@ impl BatchHeader {
 
 /// Whether the timestamp that the flags speak of has room in the payload.
 fn has_room_for_timestamp(entry: &EntryHeader) -> bool {
-    !entry.flags.contains(EntryFlags::TIMESTAMP) || entry.len >= 16
+    !entry.flags.contains(EntryFlags::TIMESTAMP) || entry.len as usize >= TIMESTAMP_LEN
 }
 
 /// A batch whose every byte was verified.
@@ -543,10 +543,11 @@ pub struct EntryView<'a> {
 }
 
 impl<'a> EntryView<'a> {
-    /// The payload, at a multiple of 16 bytes from the start of its batch.
+    /// The payload behind its timestamp, at a multiple of 16 bytes from the start of its batch.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
-        if self.flags.contains(EntryFlags::TIMESTAMP) { &self.bytes[16..] } else { self.bytes }
+        let start = if self.flags.contains(EntryFlags::TIMESTAMP) { TIMESTAMP_LEN } else { 0 };
+        &self.bytes[start..]
     }
 
     /// The user's timestamp, if the entry has one. Information only; takes part in no order.

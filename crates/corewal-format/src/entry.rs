@@ -10,6 +10,9 @@ pub const ENTRY_HEADER_LEN: usize = 16;
 /// Entries and their payloads start at multiples of this, counted from the start of the batch.
 pub const ENTRY_ALIGN: usize = 16;
 
+/// Bytes at the start of a payload that hold its timestamp, if it has one.
+pub const TIMESTAMP_LEN: usize = 16;
+
 const AT_CRC: usize = 0;
 const AT_LEN: usize = 4;
 const AT_KIND: usize = 8;
@@ -17,6 +20,8 @@ const AT_FLAGS: usize = 10;
 const AT_DELTA: usize = 12;
 
 const _: () = assert!(AT_FLAGS == AT_KIND + 2 && AT_DELTA == AT_KIND + 4);
+// The user's bytes behind a timestamp are aligned as all payloads are.
+const _: () = assert!(TIMESTAMP_LEN.is_multiple_of(ENTRY_ALIGN));
 const _: () =
     assert!(AT_DELTA + 4 == ENTRY_HEADER_LEN && ENTRY_HEADER_LEN.is_multiple_of(ENTRY_ALIGN));
 
@@ -34,6 +39,14 @@ pub(crate) const FIELDS: &[Field] = &[
 #[must_use]
 pub const fn padded(len: usize) -> usize {
     len.next_multiple_of(ENTRY_ALIGN)
+}
+
+/// What the payload of an entry with [`EntryFlags::TIMESTAMP`] starts with.
+#[must_use]
+pub fn timestamp_bytes(timestamp: i64) -> [u8; TIMESTAMP_LEN] {
+    let mut bytes = [0; TIMESTAMP_LEN];
+    put(&mut bytes, 0, timestamp.to_le_bytes());
+    bytes
 }
 
 /// What an entry is.

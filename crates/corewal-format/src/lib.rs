@@ -42,7 +42,10 @@ pub use batch::{
     BATCH_HEADER_LEN, BatchFault, BatchFlags, BatchHeader, BatchView, BodyFault, Entries, EntryView,
 };
 pub use crc::{Chain, Crc, Seed, crc32c};
-pub use entry::{ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryFlags, EntryHeader, Kind, padded};
+pub use entry::{
+    ENTRY_ALIGN, ENTRY_HEADER_LEN, EntryFlags, EntryHeader, Kind, TIMESTAMP_LEN, padded,
+    timestamp_bytes,
+};
 pub use id::{
     BatchNumber, Epoch, Generation, Incarnation, LogId, Place, SchemaId, SegmentNumber, Seq,
     ShardId, Stamp,

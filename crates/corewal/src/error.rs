@@ -549,6 +549,12 @@ pub enum ObserveError {
     /// The shard has failed.
     #[error(transparent)]
     Failed(#[from] Failure),
+    /// The shard's writer was closed.
+    #[error("the writer of shard {shard} was closed")]
+    Closed {
+        /// The shard.
+        shard: ShardId,
+    },
 }
 
 /// Why the end of a shard cannot be cut off.

@@ -119,6 +119,7 @@ mod metrics;
 mod models;
 mod observers;
 mod options;
+mod pool;
 mod prepare;
 mod producer;
 mod record;

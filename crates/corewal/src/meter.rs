@@ -111,6 +111,8 @@ pub(crate) struct Meter {
     pub(crate) batch_bytes: Tally,
     pub(crate) syncs: Tally,
     pub(crate) vouches: Tally,
+    /// Where it is ahead of the frontier: everything up to it is written.
+    pub(crate) written_seq: Tally,
     pub(crate) in_flight: Tally,
     pub(crate) max_in_flight: Tally,
     pub(crate) unvouched: Tally,
@@ -142,6 +144,7 @@ impl Default for Meter {
             batch_bytes: Tally::default(),
             syncs: Tally::default(),
             vouches: Tally::default(),
+            written_seq: Tally::default(),
             in_flight: Tally::default(),
             max_in_flight: Tally::default(),
             unvouched: Tally::default(),

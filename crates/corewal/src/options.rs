@@ -54,6 +54,8 @@ pub struct Options {
     pub(crate) lock_patience: Duration,
     pub(crate) preparing: Preparing,
     pub(crate) spare_segments: usize,
+    pub(crate) rotate_after_entries: u64,
+    pub(crate) rotate_after: Duration,
     pub(crate) hooks: Hooks,
 }
 
@@ -184,6 +186,8 @@ impl Options {
             lock_patience: Duration::from_secs(2),
             preparing: Preparing::default(),
             spare_segments: 8,
+            rotate_after_entries: u64::MAX,
+            rotate_after: Duration::MAX,
             hooks: Hooks::default(),
         }
     }
@@ -345,6 +349,26 @@ impl Options {
         self
     }
 
+    /// A segment that has so many entries takes no further batch of entries, however much room it has left: segments
+    /// that can be released or archived sooner, for space on the disk. No limit by default.
+    ///
+    /// While no other segment is prepared, as on a full disk, the writer goes on in the one that it has. The space is
+    /// not given back: each segment is a file of [`segment_len`](Self::segment_len).
+    /// [`ShardWriter::rotate`](crate::ShardWriter::rotate) is for a rule of your own.
+    #[must_use]
+    pub fn rotate_after_entries(mut self, entries: u64) -> Self {
+        self.rotate_after_entries = entries;
+        self
+    }
+
+    /// The same for a segment whose first entry is so old, by the disk's clock; the clock is read once for a batch then.
+    /// Nothing happens on an idle shard: the next entry begins the next segment. No limit by default.
+    #[must_use]
+    pub fn rotate_after(mut self, age: Duration) -> Self {
+        self.rotate_after = age;
+        self
+    }
+
     /// Called when a checkpoint is durable, with its epoch, by the thread that made it. A panic in it is
     /// contained.
     #[must_use]
@@ -409,7 +433,7 @@ impl Options {
         let reserve = (u64::from(self.pipeline_bound) + 1) * block;
         let largest_record_batch =
             BATCH_HEADER_LEN + ENTRY_HEADER_LEN + padded(self.max_record.min(1 << 40));
-        let rules: [(&'static str, &dyn fmt::Display, bool, String); 10] = [
+        let rules: [(&'static str, &dyn fmt::Display, bool, String); 12] = [
             ("shards", &self.shards, self.shards > 0, "at least 1".into()),
             (
                 "block_len",
@@ -459,6 +483,18 @@ impl Options {
                 &self.prepared_ahead,
                 (1..=64).contains(&self.prepared_ahead),
                 "from 1 to 64".into(),
+            ),
+            (
+                "rotate_after_entries",
+                &self.rotate_after_entries,
+                self.rotate_after_entries > 0,
+                "at least 1".into(),
+            ),
+            (
+                "rotate_after",
+                &self.rotate_after.as_nanos(),
+                !self.rotate_after.is_zero(),
+                "more than nothing".into(),
             ),
             (
                 "pipeline_bound",

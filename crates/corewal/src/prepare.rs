@@ -182,9 +182,10 @@ impl SegmentQueue {
         self.wakeup.raise();
     }
 
-    /// Above every number that was prepared, or is being prepared.
+    /// Above every number that was prepared, is being prepared, or may still name a file.
     pub(crate) fn next(&self) -> SegmentNumber {
-        self.lock().next
+        let state = self.lock();
+        state.unremoved.map_or(state.next, |number| state.next.max(number.next()))
     }
 
     /// How many files were used again.

@@ -14,10 +14,13 @@ use corewal_format::{Epoch, Kind, Seq, ShardId, Stamp};
 
 use crate::commit::Commit;
 use crate::durable::Durable;
-use crate::error::{AppendError, DurableError, WaitError};
+use crate::error::{AppendError, DurableError, ObserveError, WaitError};
 use crate::frontier::Batches;
-use crate::record::{self, EncodeError, Record};
-use crate::shard::{Credit, Entrance, Given, Patience, Room, Seat, SitError, WriterThread};
+use crate::record::{EncodeError, Record};
+use crate::shard::{
+    Coded, Credit, Entrance, Given, Group, Patience, Payload, Raw, Room, Seat, SitError, Timed,
+    Typed, WriterThread,
+};
 
 /// Where the log's writer threads run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -184,19 +187,34 @@ impl Producer {
         self.entrance.this().frontier.get()
     }
 
-    fn give<T: Record>(&self, record: &T, patience: Patience) -> Result<Given, AppendError> {
-        self.entrance.append(T::KIND, patience, &self.credit, |room, scratch| {
-            record::encode(record, room, scratch)
-        })
+    /// Everything of this incarnation up to this seq is written, which says nothing of a power cut: see
+    /// [`ShardWriter::written`](crate::ShardWriter::written).
+    #[must_use]
+    pub fn written(&self) -> Seq {
+        self.entrance.this().written()
     }
 
-    fn give_bytes(
+    fn give(&self, payload: impl Payload, patience: Patience) -> Result<Given<Stamp>, AppendError> {
+        self.entrance.append(patience, &self.credit, payload)
+    }
+
+    /// The caller's iterator runs here: the lock is not held for it, and the group may be tried more than once.
+    fn give_group<P: Payload>(
         &self,
-        kind: Kind,
-        bytes: &[u8],
+        payloads: impl Iterator<Item = P>,
         patience: Patience,
-    ) -> Result<Given, AppendError> {
-        self.entrance.append(kind, patience, &self.credit, |room, _| room.put(bytes))
+    ) -> Result<Group, AppendError> {
+        let mut payloads: Vec<P> = payloads.collect();
+        Ok(self.entrance.append_group(patience, &self.credit, &mut payloads)?.stamp)
+    }
+
+    /// What a codec writes, if that may be so long.
+    fn coded<F>(&self, kind: Kind, max_len: usize, encode: F) -> Result<Coded<F>, AppendError> {
+        let max = self.entrance.shared.options.max_record;
+        if max_len > max {
+            return Err(AppendError::TooLarge { len: max_len, max });
+        }
+        Ok(Coded(kind, max_len, encode))
     }
 
     /// Appends a record; waits in line while the shard is full.
@@ -207,7 +225,19 @@ impl Producer {
     /// # Panics
     /// If the record's serializer does. The record then leaves no trace, and the log goes on.
     pub fn append<T: Record>(&self, record: &T) -> Result<Stamp, AppendError> {
-        Ok(self.give(record, Patience::Wait)?.stamp)
+        Ok(self.give(Typed(record), Patience::Wait)?.stamp)
+    }
+
+    /// Appends a record with a timestamp, as [`ShardWriter::append_at`](crate::ShardWriter::append_at) does; waits in
+    /// line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append).
+    pub fn append_at<T: Record>(&self, timestamp: i64, record: &T) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Typed(record)), Patience::Wait)?.stamp)
     }
 
     /// Appends raw bytes; waits in line while the shard is full.
@@ -215,7 +245,20 @@ impl Producer {
     /// # Errors
     /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
     pub fn append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        Ok(self.give_bytes(kind, bytes, Patience::Wait)?.stamp)
+        Ok(self.give(Raw(kind, bytes), Patience::Wait)?.stamp)
+    }
+
+    /// Appends raw bytes with a timestamp; waits in line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError`], never [`AppendError::Full`]; the log is then as it was before.
+    pub fn append_bytes_at(
+        &self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Raw(kind, bytes)), Patience::Wait)?.stamp)
     }
 
     /// Appends source offsets and a watermark, to be committed with the open epoch; as
@@ -240,16 +283,50 @@ impl Producer {
         &self,
         kind: Kind,
         max_len: usize,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<Stamp, AppendError> {
-        let max = self.entrance.shared.options.max_record;
-        if max_len > max {
-            return Err(AppendError::TooLarge { len: max_len, max });
-        }
-        let given = self
-            .entrance
-            .append(kind, Patience::Wait, &self.credit, |room, _| room.fill(max_len, &mut encode));
-        Ok(given?.stamp)
+        Ok(self.give(self.coded(kind, max_len, encode)?, Patience::Wait)?.stamp)
+    }
+
+    /// Appends records as one atomic group, as [`ShardWriter::append_batch`](crate::ShardWriter::append_batch) does:
+    /// no entry of another producer comes between them. Waits in line while the shard is full.
+    ///
+    /// # Errors
+    /// [`AppendError::GroupTooLarge`], [`AppendError::EmptyGroup`]; others of [`AppendError`], never
+    /// [`AppendError::Full`]. The log is then as it was before.
+    ///
+    /// # Panics
+    /// As [`append`](Self::append); nothing is left of the group then.
+    pub fn append_batch<'r, T: Record + 'r>(
+        &self,
+        records: impl IntoIterator<Item = &'r T>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(records.into_iter().map(Typed), Patience::Wait)
+    }
+
+    /// Appends raw bytes as one atomic group; see [`append_batch`](Self::append_batch).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Pinning};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// let producer = log.start_writers(Pinning::AllowedCpus)?.remove(0);
+    /// let items: [(Kind, &[u8]); 2] = [(Kind::PUT, b"debit"), (Kind::PUT, b"credit")];
+    /// let group = producer.append_batch_bytes(items)?;
+    /// producer.wait(group.last())?; // recovered together from here on, and before that together or not at all
+    /// # log.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`append_batch`](Self::append_batch).
+    pub fn append_batch_bytes<'b>(
+        &self,
+        items: impl IntoIterator<Item = (Kind, &'b [u8])>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(items.into_iter().map(|(kind, bytes)| Raw(kind, bytes)), Patience::Wait)
     }
 
     /// Appends a record, or is refused at once.
@@ -261,7 +338,7 @@ impl Producer {
     /// # Panics
     /// As [`append`](Self::append).
     pub fn try_append<T: Record>(&self, record: &T) -> Result<Stamp, AppendError> {
-        Ok(self.give(record, Patience::Refuse)?.stamp)
+        Ok(self.give(Typed(record), Patience::Refuse)?.stamp)
     }
 
     /// Appends raw bytes, or is refused at once.
@@ -269,7 +346,55 @@ impl Producer {
     /// # Errors
     /// As [`try_append`](Self::try_append).
     pub fn try_append_bytes(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        Ok(self.give_bytes(kind, bytes, Patience::Refuse)?.stamp)
+        Ok(self.give(Raw(kind, bytes), Patience::Refuse)?.stamp)
+    }
+
+    /// Appends source offsets and a watermark, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    pub fn try_append_commit(&self, commit: &Commit) -> Result<Stamp, AppendError> {
+        self.try_append_bytes(Commit::KIND, &commit.encode())
+    }
+
+    /// Appends what `encode` writes, as [`append_with`](Self::append_with) does, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    ///
+    /// # Panics
+    /// If `encode` does.
+    pub fn try_append_with(
+        &self,
+        kind: Kind,
+        max_len: usize,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(self.coded(kind, max_len, encode)?, Patience::Refuse)?.stamp)
+    }
+
+    /// Appends raw bytes with a timestamp, or is refused at once.
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append).
+    pub fn try_append_bytes_at(
+        &self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        Ok(self.give(Timed(timestamp, Raw(kind, bytes)), Patience::Refuse)?.stamp)
+    }
+
+    /// Appends raw bytes as one atomic group, or is refused at once; see [`append_batch`](Self::append_batch).
+    ///
+    /// # Errors
+    /// As [`try_append`](Self::try_append), and as for [`append_batch`](Self::append_batch).
+    pub fn try_append_batch_bytes<'b>(
+        &self,
+        items: impl IntoIterator<Item = (Kind, &'b [u8])>,
+    ) -> Result<Group, AppendError> {
+        self.give_group(items.into_iter().map(|(kind, bytes)| Raw(kind, bytes)), Patience::Refuse)
     }
 
     /// Appends a record and blocks until it is durable.
@@ -280,7 +405,7 @@ impl Producer {
     /// # Panics
     /// As [`append`](Self::append).
     pub fn append_durable<T: Record>(&self, record: &T) -> Result<Stamp, DurableError> {
-        self.acknowledged(self.give(record, Patience::Wait)?)
+        self.acknowledged(self.give(Typed(record), Patience::Wait)?)
     }
 
     /// Appends raw bytes and blocks until they are durable.
@@ -288,10 +413,10 @@ impl Producer {
     /// # Errors
     /// [`DurableError`].
     pub fn append_bytes_durable(&self, kind: Kind, bytes: &[u8]) -> Result<Stamp, DurableError> {
-        self.acknowledged(self.give_bytes(kind, bytes, Patience::Wait)?)
+        self.acknowledged(self.give(Raw(kind, bytes), Patience::Wait)?)
     }
 
-    fn acknowledged(&self, given: Given) -> Result<Stamp, DurableError> {
+    fn acknowledged(&self, given: Given<Stamp>) -> Result<Stamp, DurableError> {
         let stamp = given.stamp;
         match self.entrance.shared.wait_durable(stamp, given.batches()) {
             Ok(()) => Ok(stamp),
@@ -326,6 +451,15 @@ impl Producer {
         let shard = self.shard();
         let seq = self.entrance.last_taken().ok_or(WaitError::Closed { shard })?;
         self.entrance.shared.wait_seq(self.entrance.this(), seq)
+    }
+
+    /// Moves the shard's next seq past one that was seen from another shard, as
+    /// [`ShardWriter::observe`](crate::ShardWriter::observe) does: what any producer appends from here on comes after it.
+    ///
+    /// # Errors
+    /// [`ObserveError`]. Nothing has changed then.
+    pub fn observe(&self, stamp: Stamp) -> Result<(), ObserveError> {
+        self.entrance.observe(stamp)
     }
 
     /// Closes the open epoch of this shard, as [`ShardWriter::close_epoch`](crate::ShardWriter::close_epoch) does.

@@ -12,7 +12,7 @@ use rkyv::ser::allocator::{Arena, ArenaHandle};
 use rkyv::ser::{Positional, Serializer, Writer};
 use rkyv::{Archive, Serialize};
 
-use corewal_format::{ENTRY_ALIGN, Kind, RkyvLayout, SchemaId};
+use corewal_format::{ENTRY_ALIGN, Kind, RkyvLayout, SchemaId, TIMESTAMP_LEN, timestamp_bytes};
 
 /// A type that can be appended, and read in place.
 ///
@@ -73,6 +73,24 @@ impl<'a> Room<'a> {
                 .copy_from_slice(bytes);
         }
         Ok(bytes.len())
+    }
+
+    /// Puts a timestamp before what `encode` writes.
+    pub(crate) fn timed(
+        self,
+        timestamp: i64,
+        encode: impl FnOnce(Room<'_>) -> Result<usize, EncodeError>,
+    ) -> Result<usize, EncodeError> {
+        let rest = match self.wish {
+            Wish::Count => Room::counting(),
+            Wish::Write => {
+                let parts = self.bytes.split_first_chunk_mut();
+                let (head, rest) = parts.ok_or_else(EncodeError::no_room)?;
+                *head = timestamp_bytes(timestamp);
+                Room::new(rest)
+            }
+        };
+        Ok(TIMESTAMP_LEN + encode(rest)?)
     }
 
     /// Lets `encode` write at most `max_len` bytes. A count is the bound: the exact length is known only by

@@ -146,6 +146,11 @@ impl ShardShared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Everything up to it is written; not below a frontier that was read before.
+    pub(crate) fn written(&self) -> Seq {
+        Seq(self.meter.written_seq.read()).max(self.frontier.get())
+    }
+
     pub(crate) fn stats(&self) -> ShardStats {
         ShardStats::read(&self.meter, &self.segments)
     }

@@ -5,6 +5,8 @@
 mod epochs;
 #[path = "front/event_loop.rs"]
 mod event_loop;
+#[path = "front/groups.rs"]
+mod groups;
 #[path = "front/producers.rs"]
 mod producers;
 #[path = "front/slow.rs"]

@@ -27,6 +27,8 @@ fn unusual() -> Options {
         .lock_patience(Duration::from_secs(120))
         .preparing(Preparing::Manual)
         .spare_segments(0)
+        .rotate_after_entries(1_000_000)
+        .rotate_after(Duration::from_secs(3600))
 }
 
 fn value_of<'a>(text: &'a str, key: &str) -> &'a str {
@@ -38,7 +40,7 @@ fn every_option_comes_back_as_it_was() {
     let by_default = Options::new("d").to_toml();
     let written = unusual().to_toml();
     let keys: Vec<_> = written.lines().map(|line| line.split(" = ").next().unwrap()).collect();
-    assert_eq!(keys.len(), 20);
+    assert_eq!(keys.len(), 22);
     for key in keys {
         assert_ne!(value_of(&written, key), value_of(&by_default, key), "{key} is unusual");
         // Alone, so that no key stands for another.
@@ -88,7 +90,7 @@ fn an_unknown_key_is_refused_with_the_known_ones() {
     assert_eq!(refused, TomlError::Unknown { key: "segment_size".into() });
     let text = refused.to_string();
     assert!(text.starts_with("unknown option segment_size; known are dir, engine, shards, "));
-    assert!(text.contains("segment_len") && text.ends_with("spare_segments"), "{text}");
+    assert!(text.contains("segment_len") && text.ends_with("rotate_after"), "{text}");
 }
 
 #[test]

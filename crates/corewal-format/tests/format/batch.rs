@@ -3,7 +3,7 @@
 use corewal_format::{
     BATCH_HEADER_LEN, BatchFault, BatchFlags, BatchHeader, BatchNumber, BodyFault,
     ENTRY_HEADER_LEN, EntryFlags, Epoch, Incarnation, Kind, LogId, Seed, SegmentNumber, Seq,
-    ShardId, Stamp, padded,
+    ShardId, Stamp, padded, timestamp_bytes,
 };
 use proptest::prelude::*;
 
@@ -394,6 +394,14 @@ fn an_entry_field_that_cannot_be_is_named_though_every_checksum_holds() {
     // The block's padding.
     assert_eq!(check(second + 32, &[1]), Err(BodyFault::Padding));
     assert_eq!(check(511, &[1]), Err(BodyFault::Padding));
+}
+
+#[test]
+fn a_timestamp_is_eight_bytes_low_byte_first_and_eight_zeros() {
+    for timestamp in [0, 1, -2, i64::MIN, i64::MAX] {
+        let bytes = timestamp_bytes(timestamp);
+        assert_eq!((&bytes[..8], &bytes[8..]), (&timestamp.to_le_bytes()[..], &[0; 8][..]));
+    }
 }
 
 #[test]

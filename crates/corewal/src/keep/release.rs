@@ -87,7 +87,11 @@ pub enum CheckpointError {
     Unknown(IoFault),
 }
 
-/// A state of a shard that was appended to it; see [`Log::release_to`].
+/// A state of a shard that was appended to it; see [`Log::release_to`]. [`append_state`] returns it, and whoever reads
+/// the entry has it from [`Entry::state_mark`].
+///
+/// [`append_state`]: crate::ShardWriter::append_state
+/// [`Entry::state_mark`]: crate::Entry::state_mark
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateMark {
     pub(crate) log: LogId,

@@ -53,7 +53,7 @@ macro_rules! key {
     };
 }
 
-const KEYS: [Key; 20] = [
+const KEYS: [Key; 22] = [
     key!(dir, parse_path, |it: PathBuf| Value::from(it.display().to_string())),
     key!(engine, |it| parse_name(it, &ENGINES), |it| show_name(it, &ENGINES)),
     key!(shards, parse_count, show_count),
@@ -74,6 +74,8 @@ const KEYS: [Key; 20] = [
     key!(lock_patience, parse_time, show_time),
     key!(preparing, |it| parse_name(it, &PREPARING), |it| show_name(it, &PREPARING)),
     key!(spare_segments, parse_count, show_count),
+    key!(rotate_after_entries, parse_count, show_count),
+    key!(rotate_after, parse_time, show_time),
 ];
 
 type Names<T, const N: usize> = [(&'static str, T); N];
@@ -295,10 +297,12 @@ mod tests {
             lock_patience: _,
             preparing: _,
             spare_segments: _,
+            rotate_after_entries: _,
+            rotate_after: _,
             // Only code can give these.
             disk: _,
             hooks: _,
         } = Options::new("");
-        assert_eq!(KEYS.len(), 20);
+        assert_eq!(KEYS.len(), 22);
     }
 }

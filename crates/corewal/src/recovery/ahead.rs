@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -12,6 +13,8 @@ use corewal_disk::{Block, File};
 
 /// How many pieces are asked for at once.
 const PIECES: usize = 2;
+/// How many files a process reads ahead at once; it bounds the threads, and their memory.
+const MAX_THREADS: usize = 16;
 
 /// Pieces of one file, in order, read by a thread of their own.
 ///
@@ -44,12 +47,34 @@ struct Request {
     block: Block,
 }
 
+/// One of the threads that there may be; given back when it ends.
+#[derive(Debug)]
+struct Permit;
+
+static PERMITS: AtomicUsize = AtomicUsize::new(MAX_THREADS);
+
+impl Permit {
+    fn take() -> Option<Self> {
+        let less = |left: usize| left.checked_sub(1);
+        PERMITS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        PERMITS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl ReadAhead {
-    /// Starts the thread; an error if there can be none. Pieces have `piece_len` bytes, behind `room` free ones.
-    pub(crate) fn start(piece_len: usize, room: usize) -> io::Result<Self> {
+    /// Starts the thread; none if there can be none. Pieces have `piece_len` bytes, behind `room` free ones.
+    pub(crate) fn start(piece_len: usize, room: usize) -> Option<Self> {
+        let permit = Permit::take()?;
         let (requests, to_read) = channel::<Request>();
         let (done, replies) = channel();
-        thread::Builder::new().name("corewal-ahead".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("corewal-ahead".to_owned());
+        let started = thread.spawn(move || {
+            let _permit = permit;
             // Until either end is dropped.
             for Request { file, at, mut block } in to_read {
                 let end = room + piece_len;
@@ -61,9 +86,10 @@ impl ReadAhead {
                     return;
                 }
             }
-        })?;
+        });
+        started.ok()?;
         let (asked, spare) = (VecDeque::new(), Vec::new());
-        Ok(Self { requests, replies, asked, spare, piece_len, room })
+        Some(Self { requests, replies, asked, spare, piece_len, room })
     }
 
     /// Asks for what follows `at`, up to the end of the file, as far as nothing was asked for yet.

@@ -114,7 +114,7 @@ impl Search<'_> {
                         && header.epoch >= first_epoch =>
                 {
                     self.durable = self.durable.max(header.durable_batch);
-                    look = look.and(cursor(&header));
+                    look = look.and(Cursor::before(&header));
                 }
                 Err(BatchFault::OlderLife { .. }) if is_first => look = Look::Unwritten,
                 Err(BatchFault::Zero) if is_first && is_zero(bytes) => return Look::Unwritten,
@@ -143,17 +143,6 @@ impl Look {
             Self::Batches { first, .. } => Self::Batches { first, last },
             Self::Unwritten | Self::Inside => Self::Batches { first: last, last },
         }
-    }
-}
-
-/// Before the batch, as a walk comes to it.
-fn cursor(header: &BatchHeader) -> Cursor {
-    Cursor {
-        segment: header.segment,
-        at: header.at(),
-        expected: header.number,
-        least_seq: header.first_seq,
-        least_epoch: header.epoch,
     }
 }
 

@@ -45,6 +45,7 @@ use corewal_disk::Lock;
 use corewal_format::{Checkpoint, EntryFlags, Epoch, Kind, LogId, Manifest, SchemaId, Seq, Stamp};
 
 use crate::error::{Doing, IoFault, OpenError, RecoverError};
+use crate::keep::StateMark;
 use crate::layout::Layout;
 use crate::record::{self, AccessError, Record};
 use crate::{Log, Options, events, manifests};
@@ -375,10 +376,17 @@ impl<'a> Entry<'a> {
         self.view.kind
     }
 
-    /// The payload, at an address that is a multiple of 16.
+    /// The payload, at an address that is a multiple of 16; without the timestamp, if it has one.
     #[must_use]
     pub fn bytes(&self) -> &'a [u8] {
         self.view.payload()
+    }
+
+    /// The timestamp that it was appended with, in the user's unit: information only. See
+    /// [`ShardWriter::append_bytes_at`](crate::ShardWriter::append_bytes_at).
+    #[must_use]
+    pub fn timestamp(&self) -> Option<i64> {
+        self.view.timestamp()
     }
 
     /// Whether its epoch was committed when the log was judged.
@@ -391,6 +399,37 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn group_continues(&self) -> bool {
         self.view.flags.contains(EntryFlags::GROUP_CONTINUES)
+    }
+
+    /// The state of its shard that it is, of kind [`Kind::CHECKPOINT`], to let the segments before it go with
+    /// [`Log::release_to`]; `None` for another kind. It stays good over restarts, as long as the entry is kept.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// # let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// writer.append_state(b"everything so far")?;
+    /// writer.close_epoch()?;
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// // After a restart:
+    /// let mut recovery = Log::recover(Options::new(&dir))?;
+    /// let mut last = None;
+    /// while let Some(entry) = recovery.next_entry()? {
+    ///     last = entry.state_mark().or(last); // and what `entry.bytes()` holds replaces the state so far
+    /// }
+    /// let log = recovery.open()?;
+    /// log.release_to(last.expect("a state was appended"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn state_mark(&self) -> Option<StateMark> {
+        let (log, stamp) = (self.segment.log, self.stamp());
+        (self.kind() == Kind::CHECKPOINT).then_some(StateMark { log, stamp })
     }
 
     /// The schema that the entry's segment was written with.

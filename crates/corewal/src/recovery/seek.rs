@@ -5,13 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use corewal_disk::Block;
-use corewal_format::{BatchHeader, HEADER_BLOCKS, LogId, SegmentNumber, Seq, ShardId};
+use corewal_format::{BatchHeader, LogId, SegmentNumber, Seq, ShardId};
 
 use crate::error::{Doing, IoFault};
 use crate::layout::Layout;
 use crate::recovery::stream::Span;
-use crate::recovery::walk::{Cursor, Opened, open_segment};
+use crate::recovery::walk::{self, Cursor, Opened, open_segment};
 use crate::recovery::window::Window;
 
 /// How much is read at once on the way from header to header, in bytes.
@@ -186,22 +185,11 @@ fn first_batch(
     span: &Span,
     segment: SegmentNumber,
 ) -> Result<Option<Cursor>, IoFault> {
-    let Opened::Segment(open) = open_segment(layout, shard, segment)? else { return Ok(None) };
-    let at = u64::from(HEADER_BLOCKS) * u64::from(open.header.block_len);
-    let mut block = Block::zeroed((open.header.block_len as usize).max(corewal_disk::BLOCK_ALIGN));
-    let path = layout.segment(shard, segment);
-    let read = open.file.read_at(&mut block, at).doing("read", &path)?;
-    let decoded =
-        BatchHeader::decode(log, shard, segment, span.incarnation, HEADER_BLOCKS, &block[..read]);
-    let Ok(header) = decoded else { return Ok(None) };
-    let is_inside = (span.first_batch..=span.last_batch).contains(&header.number);
-    let is_void =
-        span.voids.iter().any(|it| (it.first_batch..=it.last_batch).contains(&header.number));
-    Ok((is_inside && !is_void).then_some(Cursor {
-        segment,
-        at,
-        expected: header.number,
-        least_seq: header.first_seq,
-        least_epoch: header.epoch,
-    }))
+    let found = walk::first_batch(layout, log, shard, segment, span.incarnation)?;
+    let is_kept = |header: &BatchHeader| {
+        let mut voids = span.voids.iter();
+        (span.first_batch..=span.last_batch).contains(&header.number)
+            && !voids.any(|it| (it.first_batch..=it.last_batch).contains(&header.number))
+    };
+    Ok(found.filter(is_kept).as_ref().map(Cursor::before))
 }

@@ -132,7 +132,7 @@ impl ShardReader {
                 // Nothing behind what may be read is looked at.
                 let wanted = seq.min(span.last_kept_seq.next());
                 let cursor = self.index.locate(layout, *log, *shard, span, wanted)?;
-                self.source.stream(spans).enter(cursor, AHEAD)
+                self.source.stream(spans).read_at_once(AHEAD).enter(cursor)
             }
             _ => self.source.stream(spans),
         };

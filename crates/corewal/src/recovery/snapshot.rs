@@ -5,7 +5,8 @@ use std::io;
 
 use corewal_disk::Open;
 use corewal_format::{
-    CurrentRun, Epoch, Generation, Manifest, Place, SegmentNumber, ShardId, ShardRecord,
+    CurrentRun, Epoch, Generation, MAX_BLOCK_LEN, Manifest, Place, SegmentNumber, ShardId,
+    ShardRecord,
 };
 
 use crate::error::{Damage, Doing, IoFault, Reason, RecoverError, Source};
@@ -18,8 +19,17 @@ use crate::recovery::report::{LeftOut, Report, RunEnd, ShardReport};
 use crate::recovery::shard_reader::Spans;
 use crate::recovery::stream::{Selection, ShardStream, Span};
 use crate::recovery::walk::{Opened, open_segment};
-use crate::recovery::window::Reading;
-use crate::{Options, Preparing};
+use crate::recovery::window::{Reading, WINDOW_LEN};
+use crate::{Options, Preparing, pool};
+
+/// So many threads judge even on a small machine.
+const JUDGES: usize = 16;
+/// How much the streams of a log read at once, all together, in bytes.
+const WINDOWS_LEN: usize = 64 << 20;
+/// How much each of them reads at once at least, in bytes.
+const LEAST_WINDOW_LEN: usize = 64 << 10;
+
+const _: () = assert!(LEAST_WINDOW_LEN >= MAX_BLOCK_LEN as usize);
 
 /// Whether files are synced before they are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +43,7 @@ pub(crate) enum Sync {
 /// How the shards are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scan {
-    /// Each by a thread of its own, but for the first.
+    /// By a few threads.
     AtOnce,
     /// One after the other, on the calling thread.
     InTurn,
@@ -44,6 +54,14 @@ impl Scan {
         match options.preparing {
             Preparing::Thread => Self::AtOnce,
             Preparing::Manual => Self::InTurn,
+        }
+    }
+
+    /// How many threads judge. They wait for the device most of the time, so they are more than the CPUs.
+    fn threads(self) -> usize {
+        match self {
+            Self::AtOnce => JUDGES.max(2 * pool::cpu_count()),
+            Self::InTurn => 1,
         }
     }
 
@@ -154,19 +172,8 @@ impl Snapshot {
             }
             facts::gather(plan, begin)
         };
-        let gathered = match scan {
-            Scan::InTurn => plans.iter().map(|&plan| gather(plan)).collect(),
-            Scan::AtOnce => std::thread::scope(|scope| {
-                // The first shard on this thread: a log of one needs no other.
-                let threads: Vec<_> =
-                    plans.iter().skip(1).map(|&plan| scope.spawn(move || gather(plan))).collect();
-                let first = plans.first().map(|&plan| gather(plan));
-                let others = threads.into_iter().map(|thread| {
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                });
-                first.into_iter().chain(others).collect::<Result<Vec<RunFacts>, IoFault>>()
-            }),
-        }?;
+        let gathered = pool::each(&plans, scan.threads(), |&plan| gather(plan));
+        let gathered: Vec<RunFacts> = gathered.into_iter().collect::<Result<_, IoFault>>()?;
         let claims = Claims {
             manifest_committed: manifest.committed_epoch,
             committed: furthest(gathered.iter().filter_map(|facts| facts.committed)),
@@ -194,6 +201,8 @@ impl Snapshot {
 
     /// The shards' streams, up to their ends.
     pub(crate) fn streams(&self, layout: &Layout, selection: Selection) -> Vec<ShardStream> {
+        let share = WINDOWS_LEN / self.manifest.shards.len().max(1);
+        let window_len = share.clamp(LEAST_WINDOW_LEN, WINDOW_LEN);
         let stream = |record: &ShardRecord| {
             let mut spans: VecDeque<Span> = record.runs.iter().map(Span::from).collect();
             spans.extend(self.current_span(record));
@@ -206,6 +215,7 @@ impl Snapshot {
             )
             .select(selection)
             .reading(self.reading)
+            .read_at_once(window_len)
         };
         self.manifest.shards.iter().map(stream).collect()
     }

@@ -16,7 +16,7 @@ use crate::recovery::facts::{Intact, LastBatch};
 use crate::recovery::open_run::OpenRun;
 use crate::recovery::report::LeftOut;
 use crate::recovery::walk::{Cursor, Step, Walker, first_batch};
-use crate::recovery::window::Reading;
+use crate::recovery::window::{Reading, WINDOW_LEN};
 
 /// A stretch of a shard whose end is known.
 #[derive(Debug, Clone)]
@@ -130,6 +130,8 @@ pub(crate) struct ShardStream {
     pieces: Vec<Piece>,
     selection: Selection,
     reading: Reading,
+    /// How much is read at once, in bytes.
+    window_len: usize,
     /// The last batch that was read and is not of a later epoch than is wanted, and its last kept seq.
     last: Option<LastBatch>,
     /// What is of a later epoch than is wanted.
@@ -174,6 +176,7 @@ impl ShardStream {
             pieces: Vec::new(),
             selection: Selection::ALL,
             reading: Reading::Inline,
+            window_len: WINDOW_LEN,
             last: None,
             left_out: LeftOut::default(),
             is_held: false,
@@ -190,6 +193,12 @@ impl ShardStream {
     /// Says when the device is asked for what comes next.
     pub(crate) fn reading(mut self, reading: Reading) -> Self {
         self.reading = reading;
+        self
+    }
+
+    /// Reads so many bytes at once, unless one batch needs more.
+    pub(crate) fn read_at_once(mut self, len: usize) -> Self {
+        self.window_len = len;
         self
     }
 
@@ -228,12 +237,12 @@ impl ShardStream {
         std::mem::take(&mut self.pieces)
     }
 
-    /// Begins inside of the first span, at `cursor`, and reads ahead by `ahead` bytes.
-    pub(crate) fn enter(mut self, cursor: Cursor, ahead: usize) -> Self {
+    /// Begins inside of the first span, at `cursor`.
+    pub(crate) fn enter(mut self, cursor: Cursor) -> Self {
         if let Some(span) = self.spans.front_mut() {
             span.voids.retain(|void| void.first_batch >= cursor.expected);
             let segments = cursor.segment..=*span.segments.end();
-            let mut walker = Walker::new(
+            let walker = Walker::new(
                 self.layout.clone(),
                 self.log,
                 self.shard,
@@ -241,8 +250,7 @@ impl ShardStream {
                 segments,
                 cursor,
             );
-            walker.read_ahead(ahead);
-            self.walker = Some(walker);
+            self.walker = Some(walker.read_at_once(self.window_len));
         }
         self
     }
@@ -412,6 +420,7 @@ impl ShardStream {
                     cursor,
                 )
                 .reading(self.reading)
+                .read_at_once(self.window_len)
             });
             if span.is_over(walker.cursor()) {
                 if span.last_batch == Span::OPEN_END {

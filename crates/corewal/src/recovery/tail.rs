@@ -319,16 +319,15 @@ impl Scout {
     fn new(layout: &Layout, manifest: &Manifest, record: &ShardRecord) -> Self {
         let walker = record.current.map(|current| {
             let cursor = Cursor::start(current, manifest.first_epoch);
-            let mut walker = Walker::new(
+            Walker::new(
                 layout.clone(),
                 manifest.log,
                 record.shard,
                 manifest.incarnation,
                 current.first_segment..=corewal_format::SegmentNumber(u64::MAX),
                 cursor,
-            );
-            walker.read_ahead(SCOUT_AHEAD);
-            walker
+            )
+            .read_at_once(SCOUT_AHEAD)
         });
         Self {
             walker,

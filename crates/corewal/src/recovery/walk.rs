@@ -104,6 +104,7 @@ pub(crate) fn first_batch(
     let (at, len) = (open.header.first_batch_at(), open.header.block_len as usize);
     let path = layout.segment(shard, number);
     let mut window = Window::new();
+    window.read_ahead(len);
     let bytes = window.bytes(&open.file, at, len).doing("read", &path)?;
     Ok(BatchHeader::decode(log, shard, number, incarnation, HEADER_BLOCKS, bytes).ok())
 }
@@ -130,6 +131,17 @@ impl Cursor {
             expected: run.first_batch,
             least_seq: run.first_seq,
             least_epoch: first_epoch,
+        }
+    }
+
+    /// Before a batch, as a walk comes to it.
+    pub(crate) fn before(header: &BatchHeader) -> Self {
+        Self {
+            segment: header.segment,
+            at: header.at(),
+            expected: header.number,
+            least_seq: header.first_seq,
+            least_epoch: header.epoch,
         }
     }
 }
@@ -192,8 +204,9 @@ impl Walker {
     }
 
     /// Reads so many bytes at once, unless one batch needs more.
-    pub(crate) fn read_ahead(&mut self, len: usize) {
+    pub(crate) fn read_at_once(mut self, len: usize) -> Self {
         self.window.read_ahead(len);
+        self
     }
 
     /// Says when the device is asked for what comes next.

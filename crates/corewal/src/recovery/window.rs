@@ -19,7 +19,8 @@ const _: () = assert!(WINDOW_LEN.is_multiple_of(BLOCK_ALIGN) && ROOM.is_multiple
 pub(crate) enum Reading {
     /// When it is needed, on the calling thread.
     Inline,
-    /// Before, by a thread that starts as soon as a file is read from one window to the next.
+    /// Before, by a thread that starts as soon as a file is read from one window to the next, unless there are too
+    /// many already.
     Ahead,
 }
 
@@ -179,7 +180,7 @@ impl Window {
         let next = self.start + (self.end - self.begin) as u64;
         if self.helper.is_none() && next < file_len {
             // Without a thread it goes on as before.
-            self.helper = ReadAhead::start(WINDOW_LEN, ROOM).ok();
+            self.helper = ReadAhead::start(WINDOW_LEN, ROOM);
         }
         if let Some(helper) = &mut self.helper {
             helper.ask(file, next, file_len);

@@ -6,17 +6,17 @@
 //! one.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::task::Waker;
 
-use corewal_format::{BatchNumber, Kind, Stamp};
-use rkyv::ser::allocator::Arena;
+use corewal_format::{BatchNumber, ENTRY_HEADER_LEN, Stamp};
 
-use crate::error::{AppendError, Failure, FailureCause};
+use crate::error::{AppendError, Failure, FailureCause, ObserveError};
 use crate::frontier::Batches;
-use crate::record::{self, EncodeError};
 use crate::shard::intake::Intake;
+use crate::shard::payload::{Guarded, Panic, Payload};
+use crate::shard::transaction::Group;
 use crate::shared::{ShardShared, Shared};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Thread, current, park};
@@ -91,23 +91,24 @@ impl Credit {
     }
 }
 
-/// An entry that was taken.
+/// What was taken.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Given {
-    pub(crate) stamp: Stamp,
+pub(crate) struct Given<S> {
+    /// Its stamp, or those of a group.
+    pub(crate) stamp: S,
     /// The batch that holds it.
-    pub(crate) batch: BatchNumber,
+    batch: BatchNumber,
 }
 
-impl Given {
-    pub(crate) fn batches(self) -> Batches {
+impl<S> Given<S> {
+    pub(crate) fn batches(&self) -> Batches {
         Batches::one(self.batch)
     }
 }
 
 /// How one try went.
-enum Tried {
-    Given(Given),
+enum Tried<S> {
+    Given(Given<S>),
     Refused(AppendError),
     /// No room: it stands in line with this ticket.
     InLine(Ticket),
@@ -133,14 +134,37 @@ impl Entrance {
     /// Encodes a record into the open batch, under the lock: the only copy.
     pub(crate) fn append(
         &self,
-        kind: Kind,
         patience: Patience,
         credit: &Credit,
-        mut encode: impl FnMut(record::Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
-    ) -> Result<Given, AppendError> {
+        mut payload: impl Payload,
+    ) -> Result<Given<Stamp>, AppendError> {
+        self.take_in(patience, credit, |intake, panic| {
+            intake.append_in_place(Guarded { inner: &mut payload, panic })
+        })
+    }
+
+    /// The same with an atomic group.
+    pub(crate) fn append_group(
+        &self,
+        patience: Patience,
+        credit: &Credit,
+        payloads: &mut [impl Payload],
+    ) -> Result<Given<Group>, AppendError> {
+        self.take_in(patience, credit, |intake, panic| {
+            intake.append_group(payloads.iter_mut().map(|inner| Guarded { inner, panic }))
+        })
+    }
+
+    /// Lets `append` have the intake when its turn comes.
+    fn take_in<S>(
+        &self,
+        patience: Patience,
+        credit: &Credit,
+        mut append: impl FnMut(&mut Intake, &Panic) -> Result<S, AppendError>,
+    ) -> Result<Given<S>, AppendError> {
         let mut ticket = None;
         loop {
-            match self.try_append(kind, patience, credit, ticket, &mut encode) {
+            match self.try_take_in(patience, credit, ticket, &mut append) {
                 Tried::Given(given) => return Ok(given),
                 Tried::Refused(error) => return Err(error),
                 Tried::InLine(mine) => {
@@ -151,14 +175,13 @@ impl Entrance {
         }
     }
 
-    fn try_append(
+    fn try_take_in<S>(
         &self,
-        kind: Kind,
         patience: Patience,
         credit: &Credit,
         ticket: Option<Ticket>,
-        encode: &mut impl FnMut(record::Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
-    ) -> Tried {
+        append: &mut impl FnMut(&mut Intake, &Panic) -> Result<S, AppendError>,
+    ) -> Tried<S> {
         let mut inside = match self.enter() {
             Ok(inside) => inside,
             Err(error) => return Tried::Refused(error),
@@ -170,15 +193,10 @@ impl Entrance {
             credit.set(self.share());
         }
         // A record whose serializer panics leaves no trace; the panic goes on without the lock.
-        let mut panic = None;
-        let bytes_before = inside.intake.payload_bytes;
-        let appended = inside.intake.append_in_place(kind, |room, scratch| {
-            catch_unwind(AssertUnwindSafe(|| encode(room, scratch))).unwrap_or_else(|payload| {
-                panic = Some(payload);
-                Err(EncodeError::custom("its serializer panicked"))
-            })
-        });
-        if let Some(payload) = panic {
+        let panic = Panic::default();
+        let before = (inside.intake.payload_bytes, inside.intake.entries);
+        let appended = append(&mut inside.intake, &panic);
+        if let Some(payload) = panic.into_inner() {
             drop(inside);
             resume_unwind(payload);
         }
@@ -188,8 +206,9 @@ impl Entrance {
                 if inside.line.is_empty() {
                     credit.set(0);
                 } else {
-                    let len = inside.intake.payload_bytes - bytes_before;
-                    credit.spend(len + corewal_format::ENTRY_HEADER_LEN as u64);
+                    let len = inside.intake.payload_bytes - before.0;
+                    let count = inside.intake.entries - before.1;
+                    credit.spend(len + count * ENTRY_HEADER_LEN as u64);
                 }
                 let wakes = inside.wakes_the_writer();
                 drop(inside);
@@ -270,7 +289,23 @@ impl Entrance {
     /// The last entry that was taken, or what is before the first.
     pub(crate) fn last_taken(&self) -> Option<corewal_format::Seq> {
         let inside = self.inside.lock().ok()?;
-        Some(inside.intake.next_seq.before())
+        Some(inside.intake.last_given)
+    }
+
+    /// Moves the next seq past a stamp; see [`Intake::observe`].
+    pub(crate) fn observe(&self, stamp: Stamp) -> Result<(), ObserveError> {
+        let mut inside = self.enter().map_err(|error| match error {
+            AppendError::Failed(failure) => ObserveError::Failed(failure),
+            _ => ObserveError::Closed { shard: self.this().shard },
+        })?;
+        inside.intake.observe(stamp)?;
+        // It may have closed the open batch.
+        let wakes = inside.wakes_the_writer();
+        drop(inside);
+        if wakes {
+            self.this().wake();
+        }
+        Ok(())
     }
 
     /// Closes the open epoch of this shard; see [`Intake::close_epoch`].
@@ -296,7 +331,12 @@ impl Inside {
     }
 
     /// Stands in line, where its ticket belongs, or gives up.
-    fn refuse(&mut self, patience: Patience, ticket: Option<Ticket>, entrance: &Entrance) -> Tried {
+    fn refuse<S>(
+        &mut self,
+        patience: Patience,
+        ticket: Option<Ticket>,
+        entrance: &Entrance,
+    ) -> Tried<S> {
         if patience == Patience::Wait {
             let ticket = self.stand(ticket, || Party::Thread(current()), entrance);
             return Tried::InLine(ticket);

@@ -69,6 +69,14 @@ impl Flight {
         self.promised
     }
 
+    /// The last batch such that it and everything before it is written: completed, and durable or not.
+    pub(crate) fn written(&self) -> Option<LastBatch> {
+        let is_complete = |&&(_, state): &&(InFlight, State)| state != State::Writing;
+        let completed = self.writing.iter().take_while(is_complete).last();
+        let unsynced = self.written.back().or(self.syncing.as_ref());
+        completed.map(|(it, _)| it.batch).or(unsynced.map(|it| it.last)).or(self.durable)
+    }
+
     /// The last epoch that a durable barrier closed.
     pub(crate) fn barrier(&self) -> Option<Epoch> {
         self.barrier
@@ -367,6 +375,10 @@ mod tests {
                         }
                         let prefix = (1..=4).take_while(|it| sound.contains(it)).count();
                         assert!(durable(&flight) <= prefix as u64, "{old:?} {new:?} {order:?}");
+                        let done = &order[..=count];
+                        let prefix = (1..=4).take_while(|it| done.contains(it)).count();
+                        let written = flight.written().map_or(0, |last| last.number.0);
+                        assert_eq!(written, prefix as u64, "{old:?} {new:?} {order:?} {sync_at}");
                     }
                     sync_all(&mut flight, &order, &mut sound);
                     assert_eq!(durable(&flight), 4, "{old:?} {new:?} {order:?} {sync_at}");

@@ -18,6 +18,7 @@ use rkyv::ser::allocator::Arena;
 use crate::error::{AppendError, Failure, ObserveError};
 use crate::record::{EncodeError, Room};
 use crate::shard::batch::{BatchPlace, OpenBatch};
+use crate::shard::payload::Payload;
 use crate::shard::space::{Purpose, Space};
 use crate::shard::transaction::Transaction;
 use crate::shared::{ShardShared, Shared};
@@ -136,7 +137,7 @@ impl Intake {
             self.close_batch();
         }
         self.open_batch(ENTRY_HEADER_LEN, Purpose::Barrier)?;
-        self.push(Kind::BARRIER, 0);
+        self.push(Kind::BARRIER, EntryFlags::NONE, 0);
         self.close_batch();
         self.epoch = epoch.next();
         self.shared.epochs.open(self.index, self.epoch);
@@ -178,10 +179,10 @@ impl Intake {
     #[inline]
     pub(super) fn append_in_place(
         &mut self,
-        kind: Kind,
-        mut encode: impl FnMut(Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
+        mut payload: impl Payload,
     ) -> Result<Stamp, AppendError> {
         self.check_latch()?;
+        let (kind, flags) = (payload.kind(), payload.flags());
         if !kind.is_appendable() {
             return Err(AppendError::Kind(kind));
         }
@@ -189,14 +190,14 @@ impl Intake {
             let was_open = self.open.is_some();
             self.open_batch(ENTRY_HEADER_LEN + padded(1), Purpose::Entry)?;
             let Some(open) = &mut self.open else { return Err(AppendError::Full) };
-            match encode(Room::new(open.room()), &mut self.scratch) {
+            match payload.encode(Room::new(open.room()), &mut self.scratch) {
                 Ok(len) if len > self.shared.options.max_record => {
                     return Err(self.too_large(len));
                 }
-                Ok(len) if open.fits(len) => return self.accept(kind, len),
+                Ok(len) if open.fits(len) => return self.accept(kind, flags, len),
                 Err(error) if !error.is_no_room() => return Err(error.into()),
                 Ok(_) | Err(_) if was_open && !open.is_empty() => self.close_batch(),
-                Ok(_) | Err(_) => return self.append_alone(kind, &mut encode),
+                Ok(_) | Err(_) => return self.append_alone(&mut payload),
             }
         }
     }
@@ -207,12 +208,12 @@ impl Intake {
 
     /// Takes the payload that stands in the open batch's room, if the reserve stays free.
     #[inline]
-    fn accept(&mut self, kind: Kind, len: usize) -> Result<Stamp, AppendError> {
+    fn accept(&mut self, kind: Kind, flags: EntryFlags, len: usize) -> Result<Stamp, AppendError> {
         if !self.open.as_ref().is_some_and(|open| open.is_granted(len)) {
             self.ask(len)?;
         }
         self.payload_bytes += len as u64;
-        Ok(self.push(kind, len))
+        Ok(self.push(kind, flags, len))
     }
 
     /// Asks whether the open batch may grow by this payload, for this and for the next ones.
@@ -229,10 +230,10 @@ impl Intake {
     }
 
     #[inline]
-    fn push(&mut self, kind: Kind, len: usize) -> Stamp {
+    fn push(&mut self, kind: Kind, flags: EntryFlags, len: usize) -> Stamp {
         let seq = self.next_seq;
         let open = self.open.as_mut().expect("the payload stands in it");
-        open.push(seq, kind, EntryFlags::NONE, len);
+        open.push(seq, kind, flags, len);
         self.gave(seq);
         self.entries += 1;
         Stamp { epoch: self.epoch, seq, shard: self.shard }
@@ -259,6 +260,9 @@ impl Intake {
         let len = self.batch_len(body_len);
         if self.pool.is_empty() {
             return Err(AppendError::Full);
+        }
+        if purpose == Purpose::Entry {
+            self.rotate_if_due();
         }
         let Some(active) = self.space.place(len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
@@ -299,13 +303,36 @@ impl Intake {
     /// The open batch takes no more entries; it gets its number.
     pub(super) fn close_batch(&mut self) {
         let Some(open) = self.open.take() else { return };
-        self.space.take(open.disk_len(), open.end());
+        self.space.take(open.disk_len(), open.entry_count(), open.end());
         let number = self.next_batch;
         self.next_batch = number.next();
         if !open.is_empty() {
             self.last_entry_batch = number;
         }
         self.ready.push_back((number, open));
+    }
+
+    /// Begins another segment with the next batch; false if none is there.
+    pub(super) fn rotate(&mut self) -> bool {
+        self.drop_empty();
+        if self.open.is_none() && !self.space.has_entries() {
+            return true;
+        }
+        if !self.space.has_another(self.this()) {
+            return false;
+        }
+        self.close_batch();
+        self.space.rotate(self.next_batch.before());
+        true
+    }
+
+    /// No batch is open, and one of entries is about to be.
+    #[inline]
+    fn rotate_if_due(&mut self) {
+        if self.space.is_due(&self.shared.options) {
+            // Else it goes on where it is.
+            self.rotate();
+        }
     }
 
     /// Opens an empty batch in the reserve, for its promises alone.
@@ -316,12 +343,8 @@ impl Intake {
     /// A record that does not fit into what an empty batch offers here: at the end of a segment, or larger
     /// than a pool block. In a buffer of its own it is one batch, written by several writes.
     #[cold]
-    fn append_alone(
-        &mut self,
-        kind: Kind,
-        encode: &mut impl FnMut(Room<'_>, &mut Arena) -> Result<usize, EncodeError>,
-    ) -> Result<Stamp, AppendError> {
-        let len = encode(Room::counting(), &mut self.scratch)?;
+    fn append_alone(&mut self, payload: &mut impl Payload) -> Result<Stamp, AppendError> {
+        let len = payload.encode(Room::counting(), &mut self.scratch)?;
         if len > self.shared.options.max_record {
             return Err(self.too_large(len));
         }
@@ -335,7 +358,7 @@ impl Intake {
         };
         let mut open = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         let (room, scratch) = (Room::new(open.room()), &mut self.scratch);
-        let written = match catch_unwind(AssertUnwindSafe(|| encode(room, scratch))) {
+        let written = match catch_unwind(AssertUnwindSafe(|| payload.encode(room, scratch))) {
             Ok(Ok(written)) if written <= len => written,
             other => {
                 self.give_back(open.into_block());
@@ -348,7 +371,7 @@ impl Intake {
         };
         self.open = Some(open);
         self.payload_bytes += written as u64;
-        let stamp = self.push(kind, written);
+        let stamp = self.push(payload.kind(), payload.flags(), written);
         self.close_batch();
         Ok(stamp)
     }
@@ -366,6 +389,7 @@ impl Intake {
         if large || self.ready.len() >= self.shared.options.block_count() {
             return Err(AppendError::Full);
         }
+        self.rotate_if_due();
         let Some(active) = self.space.place(batch_len, self.next_batch.before()) else {
             return Err(Space::refusal(&self.shared, self.this()));
         };

@@ -6,6 +6,7 @@
 //! | `intake` | appending: the open batch, and those behind it |
 //! | `entrance` | an intake that many threads share, and those who wait for room in it |
 //! | `flight` | what is in flight, and the frontier |
+//! | `payload` | what can be appended: records, bytes, with and without a timestamp |
 //! | `refill` | how long a batch is held back for what the program is about to append |
 //! | `space` | where the next batch goes: segments, rotation, the reserve |
 //! | `thread` | a writer on a thread of the log, behind an entrance |
@@ -19,6 +20,7 @@ mod batch;
 mod entrance;
 mod flight;
 mod intake;
+mod payload;
 mod refill;
 mod space;
 mod thread;
@@ -30,6 +32,7 @@ mod writer;
 
 pub(crate) use batch::OpenBatch;
 pub(crate) use entrance::{Credit, Entrance, Given, Patience, Room};
+pub(crate) use payload::{Coded, Payload, Raw, Timed, Typed};
 pub(crate) use thread::WriterThread;
 pub use transaction::{Group, Transaction};
 pub use truncate::Truncation;

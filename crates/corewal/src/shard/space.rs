@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use corewal_disk::{FileSlot, Ring};
 use corewal_format::{BatchNumber, Epoch, HEADER_BLOCKS, SegmentNumber, Seq};
 
+use crate::Options;
 use crate::error::{AppendError, IoFault};
 use crate::keep::Piece;
 use crate::prepare::{Fill, Prepared};
@@ -27,6 +29,11 @@ pub(crate) struct Space {
     /// The last entry that has its place, and the epoch of the last one in the current segment.
     last_seq: Seq,
     last_epoch: Epoch,
+    /// Entries in the current segment.
+    entries: u64,
+    /// When the batch of its first entry was opened, and when the last batch was; told only where segments grow old.
+    since: Duration,
+    opened_at: Duration,
     pub(crate) rotations: u64,
     pub(crate) unfilled: u64,
 }
@@ -73,6 +80,9 @@ impl Space {
             first_batch: start.first_batch,
             last_seq: start.first_seq.before(),
             last_epoch: Epoch(0),
+            entries: 0,
+            since: Duration::ZERO,
+            opened_at: Duration::ZERO,
             rotations: 0,
             unfilled: 0,
         }
@@ -115,18 +125,57 @@ impl Space {
         if current.room() >= len {
             return Some(current);
         }
-        let next = self.next?;
-        if next.room() < len {
+        if self.next_room() < len {
             return None;
         }
-        self.next = None;
+        self.rotate(last_sealed);
+        self.current
+    }
+
+    /// Goes on in the next segment, if there is one.
+    pub(crate) fn rotate(&mut self, last_sealed: BatchNumber) {
+        let (Some(current), Some(next)) = (self.current, self.next.take()) else { return };
         let piece = self.piece(current, last_sealed);
-        self.last_epoch = Epoch(0);
         self.full.push_back((current.file, piece));
-        self.first_batch = last_sealed.next();
+        self.begin(last_sealed.next());
         self.current = Some(next);
         self.rotations += 1;
-        Some(next)
+    }
+
+    /// Nothing stands in the current segment; this will be its first batch.
+    fn begin(&mut self, first_batch: BatchNumber) {
+        self.first_batch = first_batch;
+        self.last_epoch = Epoch(0);
+        (self.entries, self.since) = (0, self.opened_at);
+    }
+
+    /// Whether entries were placed in the current segment.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.entries > 0
+    }
+
+    /// Whether there is another segment to go on in, so that the reserve stays free without the rest of the current
+    /// one.
+    pub(crate) fn has_another(&self, shard: &ShardShared) -> bool {
+        self.next.is_some()
+            && self.next_room() + shard.segments.ready_len() >= self.reserve
+            && shard.segments.fault().is_none()
+    }
+
+    /// Whether the current segment is to take no further batch of entries, one of which is about to be opened.
+    #[inline]
+    pub(crate) fn is_due(&mut self, options: &Options) -> bool {
+        if self.entries >= options.rotate_after_entries {
+            return true;
+        }
+        if options.rotate_after == Duration::MAX {
+            return false;
+        }
+        self.opened_at = options.disk.now();
+        if !self.has_entries() {
+            self.since = self.opened_at;
+        }
+        self.opened_at.saturating_sub(self.since) >= options.rotate_after
     }
 
     /// Bytes of the current segment from its next batch on.
@@ -140,11 +189,12 @@ impl Space {
         self.next.map_or(0, |next| next.room())
     }
 
-    /// Takes `len` bytes of the current segment, for a batch with this last entry.
-    pub(crate) fn take(&mut self, len: u64, end: Option<(Seq, Epoch)>) {
+    /// Takes `len` bytes of the current segment, for a batch of so many entries with this last one.
+    pub(crate) fn take(&mut self, len: u64, entries: u32, end: Option<(Seq, Epoch)>) {
         let current = self.current.as_mut().expect("a batch was placed in it");
         assert!(len <= current.room() && len.is_multiple_of(self.block_len));
         current.at += len;
+        self.entries += u64::from(entries);
         if let Some((seq, epoch)) = end {
             (self.last_seq, self.last_epoch) = (seq, epoch);
         }
@@ -205,9 +255,8 @@ impl Space {
             seal(self.piece(current, last_sealed));
         }
         self.current = self.next.take();
-        self.first_batch = start.first_batch;
+        self.begin(start.first_batch);
         self.last_seq = start.first_seq.before();
-        self.last_epoch = Epoch(0);
     }
 
     /// The current segment, which ends with this batch.

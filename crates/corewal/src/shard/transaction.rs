@@ -13,9 +13,10 @@ use rkyv::ser::allocator::Arena;
 
 use crate::Options;
 use crate::error::AppendError;
-use crate::record::{self, EncodeError, Record, Room};
+use crate::record::{EncodeError, Record, Room};
 use crate::shard::batch::{Mark, OpenBatch};
 use crate::shard::intake::Intake;
+use crate::shard::payload::{Coded, Payload, Raw, Timed, Typed};
 use crate::shard::space::{Purpose, Space};
 use crate::shard::writer::ShardWriter;
 
@@ -43,48 +44,6 @@ impl Group {
     pub fn stamps(&self) -> impl Iterator<Item = Stamp> + use<> {
         let first = self.first;
         (first.seq.0..=self.last_seq.0).map(move |seq| Stamp { seq: Seq(seq), ..first })
-    }
-}
-
-/// Something that can be serialized into a batch.
-trait Payload {
-    fn kind(&self) -> Kind;
-    fn encode(&mut self, room: Room<'_>, scratch: &mut Arena) -> Result<usize, EncodeError>;
-}
-
-struct Typed<'a, T>(&'a T);
-
-impl<T: Record> Payload for Typed<'_, T> {
-    fn kind(&self) -> Kind {
-        T::KIND
-    }
-
-    fn encode(&mut self, room: Room<'_>, scratch: &mut Arena) -> Result<usize, EncodeError> {
-        record::encode(self.0, room, scratch)
-    }
-}
-
-struct Raw<'a>(Kind, &'a [u8]);
-
-impl Payload for Raw<'_> {
-    fn kind(&self) -> Kind {
-        self.0
-    }
-
-    fn encode(&mut self, room: Room<'_>, _: &mut Arena) -> Result<usize, EncodeError> {
-        room.put(self.1)
-    }
-}
-
-struct Coded<F>(Kind, usize, F);
-
-impl<F: FnMut(&mut [u8]) -> Result<usize, EncodeError>> Payload for Coded<F> {
-    fn kind(&self) -> Kind {
-        self.0
-    }
-
-    fn encode(&mut self, room: Room<'_>, _: &mut Arena) -> Result<usize, EncodeError> {
-        room.fill(self.1, &mut self.2)
     }
 }
 
@@ -142,6 +101,8 @@ pub struct Transaction {
 #[derive(Clone, Copy, Debug)]
 struct Item {
     kind: Kind,
+    /// Without those that follow from its place in the group.
+    flags: EntryFlags,
     len: u32,
 }
 
@@ -197,6 +158,27 @@ impl Transaction {
         self.add(&mut Raw(kind, bytes))
     }
 
+    /// Adds a record with a timestamp; see [`ShardWriter::append_at`].
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn append_at<T: Record>(&mut self, timestamp: i64, record: &T) -> Result<(), AppendError> {
+        self.add(&mut Timed(timestamp, Typed(record)))
+    }
+
+    /// Adds raw bytes with a timestamp; see [`ShardWriter::append_at`].
+    ///
+    /// # Errors
+    /// As for [`append`](Self::append).
+    pub fn append_bytes_at(
+        &mut self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<(), AppendError> {
+        self.add(&mut Timed(timestamp, Raw(kind, bytes)))
+    }
+
     /// Adds what `encode` writes into the slice of `max_len` bytes that it is given, and whose length it
     /// returns; see [`ShardWriter::append_with`].
     ///
@@ -239,7 +221,7 @@ impl Transaction {
             match payload.encode(Room::new(room), &mut self.scratch) {
                 Ok(len) if len > self.max_record => return Err(self.too_large(len)),
                 Ok(len) if start + padded(len) <= end => {
-                    self.push(payload.kind(), len);
+                    self.push(payload, len);
                     return Ok(());
                 }
                 Err(error) if !error.is_no_room() => return Err(error.into()),
@@ -248,10 +230,10 @@ impl Transaction {
         }
     }
 
-    fn push(&mut self, kind: Kind, len: usize) {
+    fn push<P: Payload>(&mut self, payload: &P, len: usize) {
         self.len += ENTRY_HEADER_LEN + padded(len);
         let len = u32::try_from(len).expect("records are bounded by max_record");
-        self.entries.push(Item { kind, len });
+        self.entries.push(Item { kind: payload.kind(), flags: payload.flags(), len });
     }
 
     /// Makes room for the entry that did not fit, unless it never will.
@@ -314,13 +296,13 @@ impl Transaction {
     }
 
     /// The payloads, in order.
-    fn payloads(&self) -> impl Iterator<Item = (Kind, &[u8])> {
+    fn payloads(&self) -> impl Iterator<Item = (Item, &[u8])> {
         let bytes = self.block.as_deref().unwrap_or_default();
         let mut at = BATCH_HEADER_LEN;
-        self.entries.iter().map(move |item| {
+        self.entries.iter().map(move |&item| {
             let start = at + ENTRY_HEADER_LEN;
             at = start + padded(item.len as usize);
-            (item.kind, &bytes[start..start + item.len as usize])
+            (item, &bytes[start..start + item.len as usize])
         })
     }
 }
@@ -341,7 +323,7 @@ fn flags(index: usize, count: usize) -> EntryFlags {
 
 impl Intake {
     /// Appends a group, serialized into the open batch; through a buffer of its own if it outgrows that.
-    fn append_group<P: Payload>(
+    pub(super) fn append_group<P: Payload>(
         &mut self,
         payloads: impl IntoIterator<Item = P>,
     ) -> Result<Group, AppendError> {
@@ -435,10 +417,11 @@ impl Intake {
         if !self.space.leaves_reserve(Purpose::Entry, batch_len, &self.shared.shards[self.index]) {
             return Err(Space::refusal(&self.shared, self.this()));
         }
-        for (index, (kind, payload)) in group.payloads().enumerate() {
+        for (index, (item, payload)) in group.payloads().enumerate() {
             let seq = Seq(self.next_seq.0 + index as u64);
             open.room()[..payload.len()].copy_from_slice(payload);
-            open.push(seq, kind, flags(index, group.len()), payload.len());
+            let flags = flags(index, group.len()).with(item.flags);
+            open.push(seq, item.kind, flags, payload.len());
         }
         self.recopied_bytes += body_len as u64;
         Ok(self.account(&group.entries))
@@ -457,7 +440,8 @@ impl Intake {
         let mut batch = OpenBatch::new(block, place, batch_len, self.epoch, self.next_seq);
         for (index, item) in group.entries.iter().enumerate() {
             let seq = Seq(self.next_seq.0 + index as u64);
-            batch.push(seq, item.kind, flags(index, group.len()), item.len as usize);
+            let flags = flags(index, group.len()).with(item.flags);
+            batch.push(seq, item.kind, flags, item.len as usize);
         }
         self.open = Some(batch);
         let group = self.account(&group.entries);
@@ -522,8 +506,8 @@ fn put<P: Payload>(
     match payload.encode(Room::new(open.room()), scratch) {
         Ok(len) if len > group.max_record => Err(group.too_large(len)),
         Ok(len) if open.fits(len) => {
-            open.push(seq, kind, flags, len);
-            group.push(kind, len);
+            open.push(seq, kind, flags.with(payload.flags()), len);
+            group.push(payload, len);
             Ok(Put::Taken)
         }
         Err(error) if !error.is_no_room() => Err(error.into()),

@@ -292,6 +292,11 @@ impl Drive {
             let waiting = (self.flight.batch_count(), self.flight.entry_count());
             self.watch.durable(&self.shared.shards[self.index].meter, durable.number, waiting);
         }
+        if let Some(written) = self.flight.written()
+            && after.0 != Some(written)
+        {
+            self.this().meter.written_seq.raise(written.last_seq.0);
+        }
         if after.1 != before.1
             && let Some(epoch) = after.1
             && self.shared.epochs.close(self.index, epoch)

@@ -16,8 +16,9 @@ use crate::error::{
 };
 use crate::events;
 use crate::keep::StateMark;
-use crate::record::{self, EncodeError, Record};
+use crate::record::{EncodeError, Record};
 use crate::shard::intake::Intake;
+use crate::shard::payload::{Coded, Raw, Timed, Typed};
 use crate::shard::space::Space;
 use crate::shard::truncate::{Truncation, truncate_after};
 use crate::shard::turn::{Drive, Ending, Then, Turn};
@@ -178,6 +179,38 @@ impl ShardWriter {
         self.this().frontier.get()
     }
 
+    /// Everything of this incarnation up to this seq is *written*: handed to the operating system, and completed. It
+    /// survives the end of the process; of a power cut it says nothing, that is the [frontier](Self::frontier).
+    /// Never below the frontier, and never goes back.
+    ///
+    /// Under [`Policy::EveryBatch`](crate::Policy::EveryBatch) it is the frontier, or ahead of it by the batches whose
+    /// sync is under way; under another policy by what was written since the last sync.
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options, Policy, Seq, Turn};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let options = Options::new(dir.path().join("log")).policy(Policy::OnDemand);
+    /// # let mut log = Log::recover(options)?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let stamp = writer.append_bytes(Kind::PUT, b"an event")?;
+    /// while writer.written() < stamp.seq {
+    ///     if writer.turn()? == Turn::Sleep {
+    ///         writer.sleep(None)?;
+    ///     }
+    /// }
+    /// assert_eq!(writer.frontier(), Seq(0));
+    /// writer.sync()?;
+    /// assert_eq!(writer.frontier(), stamp.seq);
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn written(&self) -> Seq {
+        self.this().written()
+    }
+
     /// Batches behind the frontier that were handed to the ring.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -205,7 +238,20 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError`]; the log is then as it was before.
     pub fn append<T: Record>(&mut self, record: &T) -> Result<Stamp, AppendError> {
-        self.intake.append_in_place(T::KIND, |room, scratch| record::encode(record, room, scratch))
+        self.intake.append_in_place(Typed(record))
+    }
+
+    /// Appends a record with a timestamp of the user's, in the user's unit: information only, which takes part in
+    /// no order. It takes 16 bytes of the entry; `max_record` counts them.
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_at<T: Record>(
+        &mut self,
+        timestamp: i64,
+        record: &T,
+    ) -> Result<Stamp, AppendError> {
+        self.intake.append_in_place(Timed(timestamp, Typed(record)))
     }
 
     /// Appends raw bytes: one copy, into the block that the kernel writes.
@@ -213,7 +259,38 @@ impl ShardWriter {
     /// # Errors
     /// [`AppendError`]; the log is then as it was before.
     pub fn append_bytes(&mut self, kind: Kind, bytes: &[u8]) -> Result<Stamp, AppendError> {
-        self.intake.append_in_place(kind, |room, _| room.put(bytes))
+        self.intake.append_in_place(Raw(kind, bytes))
+    }
+
+    /// Appends raw bytes with a timestamp; see [`append_at`](Self::append_at).
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().join("log");
+    /// # let mut log = Log::recover(Options::new(&dir))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// let measured_ms = 1_700_000_000_000;
+    /// writer.append_bytes_at(Kind::PUT, measured_ms, b"21.5 degrees")?;
+    /// # writer.close()?;
+    /// # log.close()?;
+    /// let mut reader = Log::read(Options::new(&dir))?;
+    /// let entry = reader.next_entry()?.expect("it was written");
+    /// assert_eq!((entry.timestamp(), entry.bytes()), (Some(measured_ms), &b"21.5 degrees"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`AppendError`]; the log is then as it was before.
+    pub fn append_bytes_at(
+        &mut self,
+        kind: Kind,
+        timestamp: i64,
+        bytes: &[u8],
+    ) -> Result<Stamp, AppendError> {
+        self.intake.append_in_place(Timed(timestamp, Raw(kind, bytes)))
     }
 
     /// Appends source offsets and a watermark, to be committed with the open epoch. Encoded apart, then copied once:
@@ -248,10 +325,10 @@ impl ShardWriter {
         &mut self,
         kind: Kind,
         max_len: usize,
-        mut encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
+        encode: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<Stamp, AppendError> {
         self.intake.record_fits(max_len)?;
-        self.intake.append_in_place(kind, |room, _| room.fill(max_len, &mut encode))
+        self.intake.append_in_place(Coded(kind, max_len, encode))
     }
 
     /// Closes the open epoch with a barrier and returns the epoch that was closed.
@@ -324,6 +401,38 @@ impl ShardWriter {
     /// Returns whether there was room for one; if not, take turns and try again.
     pub fn seal_promises(&mut self) -> bool {
         self.drive.seal_promises(&mut self.intake)
+    }
+
+    /// Begins another segment with the next entry, however much room the current one has left: so that what stands in it
+    /// can be released, or is archived, when all of it is durable. The rest of its file stays unused. Nothing is done if
+    /// no entry stands in it yet.
+    ///
+    /// Returns false, and nothing has changed, if no other segment is prepared, or the [reserve] for barriers would not
+    /// be free without the rest of this one: take turns and try again, as after [`AppendError::Full`].
+    /// [`Options::rotate_after_entries`] and [`Options::rotate_after`] do the same by themselves.
+    ///
+    /// [reserve]: crate::Options::pipeline_bound
+    /// [`Options::rotate_after_entries`]: crate::Options::rotate_after_entries
+    /// [`Options::rotate_after`]: crate::Options::rotate_after
+    ///
+    /// ```
+    /// # use corewal::{Kind, Log, Options};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut log = Log::recover(Options::new(dir.path().join("log")))?.open()?;
+    /// # let mut writer = log.take_seats().remove(0).sit()?;
+    /// writer.append_bytes(Kind::PUT, b"of today")?;
+    /// while !writer.rotate() {
+    ///     writer.turn()?;
+    /// }
+    /// writer.append_bytes(Kind::PUT, b"of tomorrow")?; // in another file
+    /// assert_eq!(writer.stats().rotations, 1);
+    /// # writer.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn rotate(&mut self) -> bool {
+        self.intake.rotate()
     }
 
     /// Turns and sleeps until `epoch` is committed, so that this shard does not hold it back.

@@ -13,20 +13,19 @@ mod scan;
 mod stretch;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corewal_format::{
     BatchNumber, Epoch, Generation, LogId, Manifest, Place, SegmentFault, SegmentHeader,
     SegmentNumber, Seq, ShardId, ShardRecord,
 };
 
-use crate::Options;
 use crate::error::{Claim, IoFault, Reason, RecoverError, Source, Witness};
 use crate::layout::{Layout, Listing};
 use crate::manifests::{self, Found};
 use crate::recovery::{
     Claims, Extent, OpenSegment, Opened, Scan, check_segment, committed, judged, open_segment,
 };
+use crate::{Options, pool};
 use run::{Chain, End, Item, RunRecord, SegmentScan, join};
 use scan::{Seen, scan};
 
@@ -272,31 +271,9 @@ impl Survey {
         let look = |&(shard, number): &(ShardId, SegmentNumber)| self.scan_one(shard, number);
         let threads = match scan {
             Scan::InTurn => 1,
-            Scan::AtOnce => std::thread::available_parallelism().map_or(1, usize::from),
+            Scan::AtOnce => pool::cpu_count(),
         };
-        if threads.min(jobs.len()) <= 1 {
-            return jobs.iter().map(look).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut done = Vec::new();
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                done.push(look(job)?);
-            }
-            Ok(done)
-        };
-        let mut all = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..threads.min(jobs.len())).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::with_capacity(jobs.len());
-            for thread in threads {
-                let done: Result<Vec<_>, IoFault> =
-                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                all.extend(done?);
-            }
-            Ok::<_, IoFault>(all)
-        })?;
-        all.sort_by_key(|it| it.as_ref().map(|it| (it.facts.shard, it.facts.number)));
-        Ok(all)
+        pool::each(jobs, threads, look).into_iter().collect()
     }
 
     /// Scans one segment; `None` if its file is gone.

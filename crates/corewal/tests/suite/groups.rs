@@ -376,7 +376,7 @@ impl<S: Fallible<Error = EncodeError> + rkyv::ser::Writer + ?Sized> Serialize<S>
 
 impl Record for Fragile {}
 
-/// The program panics in the middle of a group, in its iterator or in a serializer: in the first entries, which
+/// Defect 40, for groups. The program panics in the middle of one, in its iterator or in a serializer: in the first entries, which
 /// stand in the open batch, and in later ones, when the group has a buffer of its own.
 #[test]
 fn a_group_that_panics_leaves_no_trace() {

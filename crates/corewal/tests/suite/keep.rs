@@ -273,6 +273,38 @@ fn a_state_in_the_shard_lets_go_of_what_is_before_it() {
     assert!(matches!(foreign, CheckpointError::NotKept { .. }), "{foreign}");
 }
 
+/// A state that was read back lets go of what is before it, under whatever incarnation; an uncommitted one when a later
+/// epoch is committed.
+#[test]
+fn a_recovered_state_releases_what_is_before_it() {
+    let temp = temp_dir();
+    let dir = temp.path();
+    let (log, mut writer) = open_one(tiny(dir));
+    fill(&log, &mut writer, 3);
+    let appended = writer.append_state(b"everything so far").unwrap();
+    append(&log, &mut writer, "after");
+    writer.sync().unwrap();
+    drop((writer, log));
+    let mut recovery = Log::recover(tiny(dir)).unwrap();
+    let mut marks = Vec::new();
+    while let Some(entry) = recovery.next_entry().unwrap() {
+        assert_eq!(entry.state_mark().is_some(), entry.kind() == Kind::CHECKPOINT);
+        marks.extend(entry.state_mark());
+    }
+    assert_eq!(marks, [appended]);
+    let mut log = recovery.open().unwrap();
+    let mut writer = log.take_seats().remove(0).sit().unwrap();
+    let early = log.release_to(marks[0]).unwrap_err();
+    assert!(matches!(early, CheckpointError::NotCommitted { .. }), "{early}");
+    commit_epoch(&log, &mut writer);
+    assert_eq!(log.release_to(marks[0]).unwrap().segments, 3);
+    let mut reader = log.reader(SHARD).unwrap();
+    let read = reader.read(appended.stamp().seq).unwrap().unwrap().state_mark();
+    assert_eq!(read, Some(appended), "also when it is read beside the writer");
+    drop((writer, log));
+    assert_eq!(recovered(tiny(dir)).last().unwrap(), "|");
+}
+
 /// A retired shard goes segment by segment like any other; its numbers are not given out again.
 #[test]
 fn a_retired_shard_is_released_and_its_numbers_stay() {

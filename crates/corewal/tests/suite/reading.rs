@@ -1,12 +1,13 @@
 //! Reading one shard: by seq, from a seq on, and as it becomes durable.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use corewal::{
     AccessError, Engine, Kind, Log, Options, Record, SchemaId, Seq, ShardId, Stamp, Tail, TailError,
 };
-use corewal_disk::sim::{Cut, SimDisk};
+use corewal_disk::sim::{Cut, DirectIo, SimDisk, SimOptions};
 
 use crate::support::{append, commit, edit, open_one, persist, segment_path, temp_dir, tiny};
 
@@ -71,6 +72,32 @@ fn a_seek_goes_on_with_everything_from_there() {
             assert_eq!((entry.stamp(), entry.bytes()), (*stamp, &bytes[..]));
         }
         assert!(shard.next_entry().unwrap().is_none());
+    }
+}
+
+/// Where blocks are smaller than direct I/O is aligned to, segments are written through the cache and read past
+/// it.
+#[test]
+fn blocks_below_the_alignment_of_direct_io_are_found_by_seq() {
+    for block_len in [512, 1024] {
+        let sim = SimOptions::new(1).direct(DirectIo::Supported { align: 4096 });
+        let disk = Arc::new(SimDisk::with(sim));
+        let options =
+            || tiny(Path::new("/log")).segment_len(16384).block_len(block_len).disk(disk.clone());
+        let expected = long_log(options);
+        let (log, mut writer) = open_one(options());
+        let added = commit(&log, &mut writer, "of this incarnation");
+        let mut shard = log.reader(SHARD).unwrap();
+        for (stamp, bytes) in &expected {
+            let entry = shard.read(stamp.seq).unwrap().unwrap();
+            assert_eq!((entry.stamp(), entry.bytes()), (*stamp, &bytes[..]));
+        }
+        for (from, _) in &expected {
+            let mut tail = log.tail(SHARD, from.seq).unwrap().unwrap();
+            assert_eq!(tail.try_next().unwrap().unwrap().stamp(), *from);
+        }
+        let mut tail = log.tail(SHARD, added.seq).unwrap().unwrap();
+        assert_eq!(tail.try_next().unwrap().unwrap().stamp(), added);
     }
 }
 
