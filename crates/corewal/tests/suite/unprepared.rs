@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use corewal_disk::sim::{Cut, Fault, FaultKind, SimDisk};
+use corewal_disk::sim::{Cut, Fate, Fault, FaultKind, SimDisk, UnitKind};
 
 use crate::support::tap::Tap;
 use crate::support::{commit, open_one, recovered, segment_path, temp_dir, tiny};
@@ -22,7 +22,7 @@ fn a_segment_that_could_not_be_prepared_nor_removed_does_not_hinder_a_close() {
     while writer.stats().rotations == 0 {
         commit(&log, &mut writer, &"x".repeat(900));
     }
-    tap.state().budget = Some(2);
+    tap.state().budget = Some(3);
     assert!(!log.prepare());
     tap.state().budget = None;
     assert_eq!(last_segment(dir.path()), last + 1, "it is still there");
@@ -50,17 +50,18 @@ fn a_removal_that_is_not_durable_does_not_hinder_a_close() {
     commit(&log, &mut writer, "acknowledged");
     let next = (1..).find(|&it| disk.visible(segment_path("/log".as_ref(), 0, it)).is_none());
     let next = segment_path("/log".as_ref(), 0, next.unwrap());
-    // File and name are durable when it is filled with zeros.
-    let name = next.file_name().unwrap().to_str().unwrap();
-    disk.inject(Fault::new(FaultKind::WriteError).on(name).after(1));
-    disk.inject(Fault::new(FaultKind::DirectorySyncError).on("shard-0000").after(1));
+    // The file is durable, its name and the removal of it are not.
+    disk.inject(Fault::new(FaultKind::DirectorySyncError).on("shard-0000").always());
     assert!(!log.prepare());
-    assert!(disk.visible(&next).is_none() && disk.durable(&next).is_some(), "it may come back");
+    assert!(disk.visible(&next).is_none());
     disk.clear_faults();
     writer.close().unwrap();
     log.close().unwrap();
-    let after = Arc::new(disk.power_cut(&Cut::lose_all()));
-    assert!(after.visible(&next).is_some());
+    let name = next.to_str().unwrap();
+    let units = disk.pending_units();
+    let removal = units.iter().find(|it| it.kind == UnitKind::Remove && &*it.path == name).unwrap();
+    let after = Arc::new(disk.power_cut(&Cut::keep_all().with(removal.id, Fate::Lost)));
+    assert!(after.visible(&next).is_some(), "it comes back");
     assert_eq!(recovered(options(&after)), ["acknowledged"]);
     drop(open_one(options(&after)));
     assert_eq!(recovered(options(&after)), ["acknowledged"]);
