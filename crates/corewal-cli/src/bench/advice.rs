@@ -60,7 +60,7 @@ fn leaders<'a>(
 
 fn lone(bench: &Bench) -> Option<Advice> {
     let rows: Vec<_> =
-        durable(bench).filter(|(row, _)| row.cell.is_base() && row.cell.depth == 1).collect();
+        durable(bench).filter(|(row, _)| bench.is_base(&row.cell) && row.cell.depth == 1).collect();
     if rows.len() < 2 {
         return None;
     }
@@ -90,7 +90,7 @@ fn lone(bench: &Bench) -> Option<Advice> {
 }
 
 fn busy(bench: &Bench) -> Option<Advice> {
-    let deep = |row: &Row| row.cell.is_base() && row.cell.engine == "uring";
+    let deep = |row: &Row| bench.is_base(&row.cell) && row.cell.engine == "uring";
     let rows: Vec<_> = durable(bench).filter(|(row, _)| deep(row) && row.cell.depth > 1).collect();
     // Each method at its best depth.
     let mut best_of: Vec<Measured<'_>> = Vec::new();

@@ -191,14 +191,6 @@ impl Spec {
     pub(super) fn is_plain(&self) -> bool {
         self.rate.is_none() && self.shards == 1
     }
-
-    /// Direct, on a zero-filled file, plain, blocks of 4 KiB.
-    pub(super) fn is_base(&self) -> bool {
-        self.is_plain()
-            && self.access == "direct"
-            && self.state == "zero-filled"
-            && self.batch_bytes == 4096
-    }
 }
 
 impl Row {
@@ -396,6 +388,15 @@ impl Bench {
         if !self.notes.contains(&text) {
             self.notes.push(text);
         }
+    }
+
+    /// Direct where that was measured, on a zero-filled file, plain, blocks of 4 KiB.
+    pub(super) fn is_base(&self, cell: &Spec) -> bool {
+        let has_direct = || self.measured().any(|(row, _)| row.cell.access == "direct");
+        cell.is_plain()
+            && cell.state == "zero-filled"
+            && cell.batch_bytes == 4096
+            && (cell.access == "direct" || !has_direct())
     }
 
     /// The rows with numbers.

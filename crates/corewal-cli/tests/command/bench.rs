@@ -143,6 +143,20 @@ fn a_run_is_written_in_every_form() {
     assert_eq!(pictures.len(), 2, "latency, and over time");
 }
 
+/// As on Windows, and on file systems that refuse direct I/O.
+#[test]
+fn a_run_without_direct_io_is_drawn_and_judged_too() {
+    let bench = Bench::new();
+    let svg = bench.place.path("svg");
+    let mut command = bench.place.command("bench", &["--rounds", "6", "--slice-ms", "1"]);
+    command.args(["--engine", "blocking", "--method", "dsync,fdatasync", "--file-size", "1MiB"]);
+    let ran = Ran::of(command.args(["--access", "buffered"]).arg("--svg").arg(&svg).output());
+    assert_eq!(ran.code, CODE_GOOD, "{}", ran.stderr);
+    assert_eq!(std::fs::read_dir(svg).expect("written").count(), 2, "latency, and over time");
+    let text = String::from_utf8(ran.stdout).expect("text");
+    assert!(text.contains("One commit at a time: which way?"), "{text}");
+}
+
 #[test]
 fn the_order_of_the_ways_is_said_or_not_decided() {
     let bench = Bench::new();

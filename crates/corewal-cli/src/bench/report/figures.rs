@@ -62,12 +62,12 @@ fn by_latency<'a>(mut rows: Vec<(&'a Row, &'a Summary)>) -> Vec<(String, &'a Row
 }
 
 fn distributions(bench: &Bench) -> Option<Figure> {
-    let rows = by_latency(rows(bench, |cell| cell.is_base() && cell.depth == 1));
+    let rows = by_latency(rows(bench, |cell| bench.is_base(cell) && cell.depth == 1));
     let title = "Latency of one commit at a time";
     (rows.len() > 1).then(|| Figure {
         name: "latency",
         title,
-        words: "A 4 KiB block, direct, on a zero-filled file, each commit after the one before. The area is the \
+        words: "A 4 KiB block, direct where that can be had, on a zero-filled file, each commit after the one before. The area is the \
                 distribution of all rounds together, scaled to its own height; the strokes are p50, p99 and p99.9. \
                 Fastest median first. * is not durable.",
         svg: ridges::draw(title, &rows),
@@ -215,7 +215,7 @@ fn open_loop(bench: &Bench) -> Option<Figure> {
 }
 
 fn over_time(bench: &Bench) -> Option<Figure> {
-    let rows = by_latency(rows(bench, |cell| cell.is_base() && cell.depth == 1));
+    let rows = by_latency(rows(bench, |cell| bench.is_base(cell) && cell.depth == 1));
     let title = "Latency over the time of the run";
     (rows.len() > 1).then(|| Figure {
         name: "time",
