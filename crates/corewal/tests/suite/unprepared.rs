@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use corewal_disk::sim::{Cut, Fate, Fault, FaultKind, SimDisk, UnitKind};
+use corewal_disk::sim::{Cut, Fate, Fault, FaultKind, PendingUnit, SimDisk, UnitKind};
 
 use crate::support::tap::Tap;
 use crate::support::{commit, open_one, recovered, segment_path, temp_dir, tiny};
@@ -57,9 +57,10 @@ fn a_removal_that_is_not_durable_does_not_hinder_a_close() {
     disk.clear_faults();
     writer.close().unwrap();
     log.close().unwrap();
-    let name = next.to_str().unwrap();
     let units = disk.pending_units();
-    let removal = units.iter().find(|it| it.kind == UnitKind::Remove && &*it.path == name).unwrap();
+    let is_removal =
+        |it: &&PendingUnit| it.kind == UnitKind::Remove && Path::new(&*it.path) == next;
+    let removal = units.iter().find(is_removal).unwrap();
     let after = Arc::new(disk.power_cut(&Cut::keep_all().with(removal.id, Fate::Lost)));
     assert!(after.visible(&next).is_some(), "it comes back");
     assert_eq!(recovered(options(&after)), ["acknowledged"]);
