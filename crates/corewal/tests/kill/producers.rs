@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use corewal::{Engine, Kind, Log, Options, Pinning};
@@ -51,10 +52,13 @@ pub(crate) fn run_as_child() -> Option<ExitCode> {
     let mut log = recovery.open().unwrap();
     let handles = log.start_writers(Pinning::AllowedCpus).unwrap();
     let status = RealDisk::new().open(status.as_ref(), Open::WRITE).unwrap();
+    // Shares are compared in the end; who was started first shall not be ahead.
+    let begin = Barrier::new(PRODUCERS);
     std::thread::scope(|scope| {
         for (index, count) in counts.into_iter().enumerate() {
-            let (producer, status) = (handles[index % 2].clone(), &status);
+            let (producer, status, begin) = (handles[index % 2].clone(), &status, &begin);
             scope.spawn(move || {
+                begin.wait();
                 for count in count.. {
                     producer
                         .append_bytes_durable(Kind::PUT, payload(index, count).as_bytes())

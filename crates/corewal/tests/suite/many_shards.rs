@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use corewal::{Kind, Log, Policy, Preparing};
+use corewal::{Log, Preparing};
 
 use crate::support::tap::{Hook, Tap};
 use crate::support::{append, open_all, temp_dir, tiny};
@@ -41,6 +41,7 @@ fn hundreds_of_shards_are_judged_by_a_few_threads() {
 #[cfg(target_os = "linux")]
 #[test]
 fn few_of_many_shards_are_read_ahead() {
+    use corewal::{Kind, Policy};
     const SHARDS: u16 = 24;
     const ENTRIES: usize = 48;
     let dir = temp_dir();
