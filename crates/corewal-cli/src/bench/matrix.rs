@@ -246,6 +246,16 @@ impl Filters {
         }
     }
 
+    /// Where there is no direct I/O: all through the page cache, unless the access was chosen.
+    pub(super) fn without_direct(&self, cells: Vec<Cell>) -> Vec<Cell> {
+        if !self.access.is_empty() {
+            return cells;
+        }
+        let mut seen = HashSet::new();
+        let buffered = cells.into_iter().map(|it| Cell { access: AccessKind::Buffered, ..it });
+        buffered.filter(|cell| seen.insert(*cell)).collect()
+    }
+
     fn replace(&self, values: Values) -> Values {
         fn given<T: Copy, U>(given: &[T], other: Vec<U>, map: impl Fn(T) -> U) -> Vec<U> {
             if given.is_empty() { other } else { given.iter().map(|it| map(*it)).collect() }
@@ -349,6 +359,20 @@ mod tests {
             cells.len()
         });
         assert!(counts.is_sorted(), "{counts:?}");
+    }
+
+    #[test]
+    fn without_direct_writes_the_same_is_measured_through_the_page_cache() {
+        let filters = Filters { method: vec![MethodName::Dsync], ..Filters::default() };
+        let cells = filters.cells(Preset::Default).expect("cells");
+        let buffered = filters.without_direct(cells.clone());
+        assert_eq!(buffered.len(), cells.len());
+        assert!(buffered.iter().all(|cell| cell.access == AccessKind::Buffered));
+        let both = Filters::default().cells(Preset::Full).expect("cells");
+        assert!(Filters::default().without_direct(both.clone()).len() < both.len(), "each once");
+        let chosen = Filters { access: vec![AccessName::Direct], ..Filters::default() };
+        let cells = chosen.cells(Preset::Quick).expect("cells");
+        assert_eq!(chosen.without_direct(cells.clone()), cells);
     }
 
     #[test]

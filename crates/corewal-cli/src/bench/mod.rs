@@ -156,6 +156,10 @@ impl BenchVerb {
             );
             return Err(Trouble::world(text).with("name a directory on a disk, or give --force"));
         }
+        let cells = match machine.direct_align_bytes {
+            Some(_) => cells,
+            None => self.filters.without_direct(cells),
+        };
         let mut bench = self.begin(machine, settings, &cells)?;
         let plan = Plan {
             dir,

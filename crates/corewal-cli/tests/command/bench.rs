@@ -24,10 +24,6 @@ impl Bench {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.place.command("bench", &TINY);
-        if !cfg!(target_os = "linux") {
-            // Nowhere else is there a direct write.
-            command.args(["--access", "buffered"]);
-        }
         command.arg("--json").arg(&self.json).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
