@@ -112,9 +112,10 @@ impl Scratch {
         let document: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let batches = document["batches"].as_array().expect("batches");
+        // One that holds more than a barrier.
         let first = batches
             .iter()
-            .find(|it| it["shard"] == 0 && it["segment"] == 2 && it["entry_count"] != 0);
+            .find(|it| it["shard"] == 0 && it["segment"] == 2 && it["barrier"] == false);
         let first = first.expect("a second segment");
         let number = |name: &str| first[name].as_u64().expect("a number");
         let at = usize::try_from(number("at") + number("bytes") - 1).expect("small");
