@@ -105,21 +105,24 @@ impl Scratch {
         }
     }
 
-    /// The last byte of the padding of a batch in the second segment of shard 0.
+    /// The last byte of the padding of a batch of shard 0.
     fn damage(&mut self) {
         let output = self.shell("corewal inspect --dir wal --json --batches").output();
         let output = output.expect("it runs");
         let document: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {output:?}"));
         let batches = document["batches"].as_array().expect("batches");
-        // One that holds more than a barrier.
-        let first = batches
-            .iter()
-            .find(|it| it["shard"] == 0 && it["segment"] == 2 && it["barrier"] == false);
-        let first = first.expect("a second segment");
+        // The first of a segment behind the first, and one that holds more than a barrier.
+        let is_first = |it: &serde_json::Value| {
+            let is_behind = it["segment"].as_u64().is_some_and(|number| number > 1);
+            let has_lines = it["entry_count"].as_u64().is_some_and(|count| count > 1);
+            it["shard"] == 0 && is_behind && it["at"] == 8192 && has_lines
+        };
+        let first = batches.iter().find(|it| is_first(it)).expect("a second segment");
         let number = |name: &str| first[name].as_u64().expect("a number");
         let at = usize::try_from(number("at") + number("bytes") - 1).expect("small");
-        flip(&self.path("wal/shard-0000/0000000002.seg"), at);
+        let segment = format!("wal/shard-0000/{:010}.seg", number("segment"));
+        flip(&self.path(&segment), at);
         self.is_damaged = true;
     }
 
