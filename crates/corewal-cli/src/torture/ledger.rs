@@ -4,6 +4,8 @@
 //! lines out in turn, so the lines of a shard in a cycle are known, and in which order: a recovery must give a
 //! beginning of them, at least up to the last acknowledgement.
 
+use std::collections::{HashMap, VecDeque};
+
 use corewal::{Epoch, Kind, Seq, Stamp};
 
 /// A line that was given to the log.
@@ -62,6 +64,40 @@ pub(super) struct Item {
     pub(super) stamp: Stamp,
     pub(super) kind: Kind,
     pub(super) payload: Vec<u8>,
+}
+
+/// What a recovery gave, or a reader.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) items: Vec<Item>,
+    pub(super) committed: Epoch,
+}
+
+impl Given {
+    /// Whether `later` has on every shard what this has, and maybe more behind it.
+    pub(super) fn is_part_of(&self, later: &Self) -> Result<(), String> {
+        if self.committed > later.committed {
+            return Err(format!(
+                "a reader said that epoch {} is committed, the recovery after it says {}",
+                self.committed, later.committed
+            ));
+        }
+        let mut followed: HashMap<_, VecDeque<&Item>> = HashMap::new();
+        for item in &later.items {
+            followed.entry(item.stamp.shard).or_default().push_back(item);
+        }
+        for item in &self.items {
+            let next = followed.get_mut(&item.stamp.shard).and_then(VecDeque::pop_front);
+            if next != Some(item) {
+                let next = next.map_or("nothing".to_owned(), |it| it.stamp.to_string());
+                return Err(format!(
+                    "a reader gave {}, the recovery after it gave {next} in its place",
+                    item.stamp
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What one run of the writer was given, and what it acknowledged.
@@ -221,5 +257,25 @@ mod tests {
         assert!(error.contains("recovered before"), "{error}");
         let error = ledger.check(&idle, &all, Epoch(0)).expect_err("it went back");
         assert!(error.contains("committed epoch 0"), "{error}");
+    }
+
+    #[test]
+    fn what_a_reader_gave_is_the_beginning_of_every_shard() {
+        let given = |items: &[Item], committed| Given {
+            items: items.to_vec(),
+            committed: Epoch(committed),
+        };
+        let later = given(&[item(0, 1, 0), item(1, 1, 1), item(0, 2, 2)], 2);
+        assert_eq!(Given::default().is_part_of(&later), Ok(()));
+        assert_eq!(later.is_part_of(&later), Ok(()));
+        // The next entry of shard 1 was still on its way.
+        assert_eq!(given(&[item(0, 1, 0), item(0, 2, 2)], 1).is_part_of(&later), Ok(()));
+        let told = |early: &Given, what: &str| {
+            let error = early.is_part_of(&later).expect_err(what);
+            assert!(error.contains(what), "{error}");
+        };
+        told(&given(&[], 3), "epoch 3 is committed");
+        told(&given(&[item(0, 2, 2)], 1), "in its place");
+        told(&given(&[item(1, 1, 1), item(1, 2, 4)], 1), "gave nothing in its place");
     }
 }

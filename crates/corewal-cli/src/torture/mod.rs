@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use corewal::inspect::Survey;
-use corewal::{Epoch, Log, Options, RecoverError};
+use corewal::{Log, Options, RecoverError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
@@ -28,7 +28,7 @@ use crate::quantity::parse_size;
 use crate::stop;
 use crate::trouble::{Exit, Trouble, quiet};
 use child::Start;
-use ledger::{Cycle, Item, Ledger, Rng};
+use ledger::{Cycle, Given, Item, Ledger, Rng};
 use record::Recorded;
 
 /// Write with a process of its own, kill it at random, recover, and check against a ledger kept outside the log.
@@ -124,13 +124,6 @@ impl Tally {
             if self.cycles == 0 { "nothing was written, so nothing was tested" } else { text };
         Err(Broken::World(Trouble::world(text).with("give it more --seconds")))
     }
-}
-
-/// What a recovery gave.
-#[derive(PartialEq, Eq)]
-struct Given {
-    items: Vec<Item>,
-    committed: Epoch,
 }
 
 /// What broke: the log, or the world.
@@ -247,17 +240,19 @@ impl Torture {
 
     /// Reads, recovers and verifies what a kill has left. Returns how many bytes of payloads the log holds.
     fn check(&self, log: &Path, cycle: &Cycle, ledger: &mut Ledger) -> Result<u64, Broken> {
-        let read = match read(log) {
+        let read = || match read(log) {
             // Killed before there was one.
-            Err(RecoverError::NoLog { .. }) if cycle.acked_count() == 0 => {
-                Given { items: Vec::new(), committed: Epoch(0) }
-            }
-            read => read?,
+            Err(RecoverError::NoLog { .. }) if cycle.acked_count() == 0 => Ok(Given::default()),
+            read => read,
         };
+        // A reader takes no lock: what the kernel still has of the killed process may land behind it.
+        let early = read()?;
         let place = Place { dir: log.to_path_buf() };
         let options = self.tuning.options(&place, Some(self.shards), self.shards);
         let recovered = recover(options.map_err(Broken::World)?)?;
-        if read != recovered {
+        early.is_part_of(&recovered).map_err(Broken::Log)?;
+        // The lock was free for the recovery, so by now all of it has landed.
+        if read()? != recovered {
             return Err(Broken::Log("reading and recovering give different entries".to_owned()));
         }
         ledger.check(cycle, &recovered.items, recovered.committed).map_err(Broken::Log)?;
