@@ -65,7 +65,7 @@ pub(crate) fn options(dir: &Path, engine: Engine) -> Options {
     Options::new(dir)
         .engine(engine)
         .shards(SHARDS)
-        .depth(8)
+        .depth(16)
         .write_len(16 << 10)
         .max_batch(64 << 10)
         .max_record(32 << 10)
