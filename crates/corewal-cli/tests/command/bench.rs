@@ -237,9 +237,10 @@ fn an_interrupt_keeps_what_was_measured() {
         .arg("--html")
         .arg(bench.place.path("run.html"))
         .spawn();
-    let child = child.expect("the command starts");
+    let mut child = child.expect("the command starts");
     // It is written after each round.
     while !bench.json.exists() {
+        assert!(child.try_wait().expect("it is ours").is_none(), "it ended by itself");
         std::thread::yield_now();
     }
     let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
