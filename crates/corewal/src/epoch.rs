@@ -9,6 +9,7 @@ use crate::error::{EpochError, Failure};
 use crate::recovery::committed;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::wakeup::wake_all;
 
 /// What the shards publish of their epochs.
 ///
@@ -159,7 +160,7 @@ impl EpochBoard {
         let tasks = std::mem::take(&mut seats.tasks);
         drop(seats);
         self.changed.notify_all();
-        tasks.into_iter().for_each(Waker::wake);
+        wake_all(tasks, Waker::wake);
     }
 
     /// Asks every shard to close the epoch that is open, and returns its number.

@@ -12,6 +12,7 @@ use corewal_format::{BatchNumber, Seq, ShardId};
 use crate::error::{Failure, WaitError};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Futex, Mutex, MutexGuard};
+use crate::wakeup::wake_all;
 
 /// What leaves the hot path, on a cache line of its own: the frontier.
 #[derive(Debug)]
@@ -173,7 +174,7 @@ impl Frontier {
         self.task_count.store(register.tasks.len() as u64, Ordering::Relaxed);
         drop(register);
         // Without the lock: a waker may run anything.
-        due.drain(..).for_each(Waker::wake);
+        wake_all(due.drain(..), Waker::wake);
         self.lock().due = due;
     }
 

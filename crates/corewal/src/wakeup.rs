@@ -1,6 +1,7 @@
 //! Waking a shard's writer, whatever it sleeps on: the ring, or nothing but this.
 
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::task::Wake;
 use std::time::Duration;
@@ -16,6 +17,20 @@ const AWAKE: u64 = 0;
 const ASLEEP: u64 = 1;
 /// Somebody wants a turn.
 const RAISED: u64 = 2;
+
+/// Wakes each of them, also if the waker of another panics: a task that is not woken sleeps for ever. The first panic
+/// goes on when all are woken.
+pub(crate) fn wake_all<T>(sleepers: impl IntoIterator<Item = T>, wake: impl Fn(T)) {
+    let mut panicked = None;
+    for sleeper in sleepers {
+        if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| wake(sleeper))) {
+            panicked.get_or_insert(panic);
+        }
+    }
+    if let Some(panic) = panicked {
+        panic::resume_unwind(panic);
+    }
+}
 
 /// Wakes the writer of one shard. A system call is made only if the writer sleeps.
 #[derive(Debug, Default)]

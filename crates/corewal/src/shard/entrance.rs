@@ -20,6 +20,7 @@ use crate::shard::transaction::Group;
 use crate::shared::{ShardShared, Shared};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard, Thread, current, park};
+use crate::wakeup::wake_all;
 
 /// A producer is let in for this part of a block.
 const SHARES_OF_A_BLOCK: usize = 8;
@@ -277,8 +278,8 @@ impl Entrance {
         inside.end.get_or_insert(end);
         let line = std::mem::take(&mut inside.line);
         drop(inside);
-        line.into_iter().for_each(|(_, party)| party.wake());
         self.this().wake();
+        wake_all(line, |(_, party)| party.wake());
     }
 
     /// Nothing is appended from here on; what was appended becomes durable.

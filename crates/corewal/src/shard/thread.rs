@@ -8,6 +8,7 @@ use crate::shard::entrance::{Entrance, Party};
 use crate::shard::intake::Intake;
 use crate::shard::turn::{Drive, Ending, Sealing, Then, Turn};
 use crate::sync::yield_now;
+use crate::wakeup::wake_all;
 
 /// A gathering ends after so many looks in a row at an intake that has not grown.
 const QUIET_LOOKS: u32 = 3;
@@ -67,7 +68,7 @@ impl WriterThread {
         let next = loaded.inspect_err(events::failed)?;
         self.drive.sync_wanted |= is_ended;
         let turn = self.drive.launch(next, Then::Return)?;
-        self.let_in.drain(..).for_each(Party::wake);
+        wake_all(self.let_in.drain(..), Party::wake);
         self.drive.tell();
         Ok((turn, is_ended))
     }

@@ -1,6 +1,7 @@
 //! Acknowledgements as futures.
 
 use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -138,6 +139,41 @@ fn a_future_is_woken_once_by_the_turn_that_moves_the_frontier() {
     assert!(durable.as_mut().poll(&mut context).is_ready());
     assert!(log.durable(stamp).is_durable());
     writer.close().unwrap();
+}
+
+struct Panicking;
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics, for a test");
+    }
+}
+
+/// Nobody would wake them again.
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    in_bounded_time(|| {
+        let temp = temp_dir();
+        let mut log = open(Options::new(temp.path().join("log")));
+        let mut writer = log.take_seats().remove(0).sit().unwrap();
+        let stamp = writer.append_bytes(Kind::PUT, b"one").unwrap();
+        let count = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
+        let wakers = [Waker::from(Arc::new(Panicking)), Waker::from(Arc::clone(&count))];
+        let mut futures = [log.durable(stamp), log.durable(stamp)];
+        for (future, waker) in futures.iter_mut().zip(&wakers) {
+            assert!(Pin::new(future).poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        let waited = panic::catch_unwind(AssertUnwindSafe(|| writer.wait(stamp)));
+        waited.expect_err("the panic goes on to who has turned");
+        assert_eq!(count.1.load(Ordering::Relaxed), 1, "the other one is woken");
+        for future in futures {
+            block_on(future).unwrap();
+        }
+        let next = writer.append_bytes(Kind::PUT, b"two").unwrap();
+        writer.wait(next).unwrap();
+        writer.close().unwrap();
+        log.close().unwrap();
+    });
 }
 
 /// The frontier does not go back, so it alone would call an entry durable that a truncation has cut off.
