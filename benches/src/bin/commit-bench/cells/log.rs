@@ -153,7 +153,9 @@ pub(crate) fn method(facts: RingFacts, variant: &Variant) -> String {
     let blocks = if registered_blocks.is_ok() { "registered" } else { "plain" };
     let files = if registered_files { "registered" } else { "plain" };
     let sync = sync.unwrap_or(SyncMethod::Dsync);
-    format!("{engine:?} {sync:?}, {}, files {files}, blocks {blocks}", flags.join(" "))
+    // The synchronous engine has no flags.
+    let flags = if flags.is_empty() { String::new() } else { format!(", {}", flags.join(" ")) };
+    format!("{engine:?} {sync:?}{flags}, files {files}, blocks {blocks}")
 }
 
 /// The file of flights, as lines.
