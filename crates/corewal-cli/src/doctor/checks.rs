@@ -280,7 +280,7 @@ fn processors(machine: &Machine) -> Finding {
 }
 
 /// What the measurement says.
-pub(super) fn chosen(choice: &Choice) -> Finding {
+pub(super) fn chosen(choice: &Choice, dir: &Path) -> Finding {
     let (subject, lone, busy) = ("fastest way", choice.lone, choice.busy);
     let first = choice.evidence.first().map(|it| it.candidate);
     let fact = format!("one commit at a time: {lone}; several in flight: {busy}");
@@ -297,11 +297,11 @@ pub(super) fn chosen(choice: &Choice) -> Finding {
     }
     let advice = match (lone.way, busy.way) {
         (Way::Pwritev2, Way::Uring) => {
-            "--engine blocking if commits are mostly alone, --engine uring if several are in flight; \
-             `corewal bench` measures longer"
+            "--engine blocking if commits are mostly alone, --engine uring if several are in flight"
         }
-        _ => "see --engine and --sync-method; `corewal bench` measures longer",
+        _ => "see --engine and --sync-method",
     };
+    let advice = format!("{advice}; `corewal bench --dir {}` measures longer", dir.display());
     Finding::note(subject, fact, advice)
 }
 

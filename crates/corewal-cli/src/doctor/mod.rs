@@ -113,7 +113,7 @@ impl Doctor {
                 }
             },
         };
-        findings.extend(choice.as_ref().map(checks::chosen));
+        findings.extend(choice.as_ref().map(|it| checks::chosen(it, dir)));
         let remembered = inspect::remembered(&Options::new(dir));
         findings.extend(remembered.as_ref().map(|it| checks::remembered(it, dir)));
         let mut out = BufWriter::new(style::stdout());
