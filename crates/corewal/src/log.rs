@@ -339,7 +339,8 @@ impl Log {
     }
 
     /// Calls `hook` when an epoch is committed, with the committed epoch; when several are committed while it
-    /// runs, with the last one. So a source can be acknowledged upstream.
+    /// runs, with the last one. So a source can be acknowledged upstream. A hook asks for no sync: by
+    /// [`Policy::OnDemand`](crate::Policy::OnDemand) it is called after somebody else has asked.
     ///
     /// Hooks run one after the other on a thread of their own, which the first hook starts: a slow one holds up
     /// other hooks and [`close`](Self::close), no shard. One that panics is not called again:
