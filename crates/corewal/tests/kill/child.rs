@@ -133,7 +133,8 @@ struct Appender<'a> {
 impl Appender<'_> {
     fn run(mut self, seat: Seat) -> Result<(), Anything> {
         let mut writer = seat.sit()?;
-        let window = 32 + usize::try_from(self.random.below(512))?;
+        // Enough for several batches at once, however small they are.
+        let window = 256 + usize::try_from(self.random.below(512))?;
         let mut outstanding: VecDeque<(Seq, u64)> = VecDeque::new();
         let mut committed = self.log.committed_epoch();
         loop {

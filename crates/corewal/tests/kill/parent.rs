@@ -78,8 +78,7 @@ pub(crate) fn killed_writers_lose_nothing_acknowledged(seed: Option<u64>) {
     if seed.is_none() {
         assert!(tally.kills >= 50);
         assert!(tally.acknowledged > 1000 && tally.segments > LOGS * u64::from(SHARDS) * 4);
-        // How many depends on how busy the machine is.
-        assert!(!uring || tally.uring_deep >= 3, "few kills met deep queues");
+        assert!(!uring || tally.uring_deep * 5 >= tally.uring, "few kills met deep queues");
         assert!(!uring || tally.other_engine > 0, "no log went from one engine to the other");
     }
 }
