@@ -1,4 +1,4 @@
-//! Waking a shard's writer, whatever it sleeps on: the ring, or nothing but this.
+//! Waking: a shard's writer, whatever it sleeps on (the ring, or nothing but this), and all who wait for something.
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};

@@ -216,14 +216,13 @@ impl Filters {
     /// # Errors
     /// No cell is left, or a number is out of its range.
     pub(super) fn cells(&self, preset: Preset) -> Result<Vec<Cell>, String> {
-        let mut cells = match (self.is_empty(), preset) {
+        let cells = match (self.is_empty(), preset) {
             (true, Preset::Quick) => quick(),
             (true, Preset::Default) => usual(),
             (_, Preset::Full) => self.replace(Values::full()).cells(),
             (false, _) => self.replace(Values::base()).cells(),
         };
-        let mut seen = HashSet::new();
-        cells.retain(|cell| seen.insert(*cell));
+        let cells = each_once(cells);
         for (name, used) in [
             ("--depth", self.depth.iter().all(|it| cells.iter().any(|cell| cell.depth == *it))),
             (
@@ -251,9 +250,7 @@ impl Filters {
         if !self.access.is_empty() {
             return cells;
         }
-        let mut seen = HashSet::new();
-        let buffered = cells.into_iter().map(|it| Cell { access: AccessKind::Buffered, ..it });
-        buffered.filter(|cell| seen.insert(*cell)).collect()
+        each_once(cells.into_iter().map(|it| Cell { access: AccessKind::Buffered, ..it }))
     }
 
     fn replace(&self, values: Values) -> Values {
@@ -297,6 +294,11 @@ impl MethodName {
             Self::Fdatasync => Method::Fdatasync,
         }
     }
+}
+
+fn each_once(cells: impl IntoIterator<Item = Cell>) -> Vec<Cell> {
+    let mut seen = HashSet::new();
+    cells.into_iter().filter(|cell| seen.insert(*cell)).collect()
 }
 
 /// Every method alone; how three of them grow with depth; what the file's state and the page cache cost.

@@ -169,6 +169,19 @@ fn a_waker_that_panics_keeps_nobody_else_asleep() {
         for future in futures {
             block_on(future).unwrap();
         }
+
+        // The same for those who wait for an epoch.
+        let epoch = writer.close_epoch().unwrap();
+        let mut futures = [log.committed(epoch), log.committed(epoch)];
+        for (future, waker) in futures.iter_mut().zip(&wakers) {
+            assert!(Pin::new(future).poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        let waited = panic::catch_unwind(AssertUnwindSafe(|| writer.wait_epoch(epoch)));
+        waited.expect_err("the panic goes on to who has turned");
+        assert_eq!(count.1.load(Ordering::Relaxed), 2, "the other one is woken");
+        for future in futures {
+            block_on(future).unwrap();
+        }
         let next = writer.append_bytes(Kind::PUT, b"two").unwrap();
         writer.wait(next).unwrap();
         writer.close().unwrap();
