@@ -306,6 +306,33 @@ fn a_dropped_admission_is_passed_on() {
     });
 }
 
+/// Whoever was taken out of the line is woken by nobody else.
+#[test]
+fn a_waker_that_panics_leaves_nobody_in_line() {
+    in_bounded_time(|| {
+        let temp = temp_dir();
+        let disk = Arc::new(GatedDisk::new());
+        let gate = Arc::clone(&disk.gate);
+        let mut log = open(tight(temp.path()).disk(disk));
+        let producer = log.start_writers(Pinning::AllowedCpus).unwrap().remove(0);
+        gate.shut();
+        while producer.try_append_bytes(Kind::PUT, &[1; 1000]).is_ok() {}
+        let count = Arc::new(Unpark(thread::current(), AtomicU64::new(0)));
+        let wakers = [Waker::from(Arc::new(Panicking)), Waker::from(Arc::clone(&count))];
+        let mut rooms = [Box::pin(producer.room()), Box::pin(producer.room())];
+        for (room, waker) in rooms.iter_mut().zip(&wakers) {
+            assert!(room.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        gate.open();
+        while count.1.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        drop(rooms);
+        // The panic has ended the log's thread.
+        assert_eq!(log.close().unwrap().left_open, [producer.shard()]);
+    });
+}
+
 #[test]
 fn a_commit_wakes_a_task() {
     in_bounded_time(|| {
